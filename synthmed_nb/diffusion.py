@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .schedules import ColumnSchedule, CosineSchedule, LinearSchedule, karras_sigmas
-from .unet import RecordUNet
+from .unet import RecordUNet, UNet
 
 # %% ../nbs/13_diffusion.ipynb #vocabulary
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Vocabulary:
     numbers: tuple[int, ...]  # places of the numeric columns
     allowed: Tensor  # true where a token may be generated
     binned: Tensor  # true where a token is a bin and carries a residual
-    scores: Tensor  # normal score of a token's middle rank, 0 if it has none
+    below: Tensor  # share of a numeric column that lies below a token; 0.5 for all others
+    within: Tensor  # share of a numeric column that lies in a token; 0 for all others
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -42,15 +43,21 @@ class Vocabulary:
         owner = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
         return F.one_hot(owner, len(sizes)).float()
 
-    def number_scores(self, tokens: Tensor) -> Tensor:
-        """Scores of the numeric columns of encoded rows: (batch, numeric columns)."""
+    def number_tokens(self, tokens: Tensor) -> Tensor:
+        """Where in the vocabulary the numeric cells are: (batch, numeric columns)."""
         places = list(self.numbers)
-        return self.scores[tokens[:, places] + self.offsets[places]]
+        return tokens[:, places] + self.offsets[places]
+
+    def scores(self, tokens: Tensor, residuals: Tensor | float = 0.0) -> Tensor:
+        """Scores of the numeric cells, in [-3.1, 3.1]: (batch, numeric columns)."""
+        words = self.number_tokens(tokens)
+        inside = torch.special.ndtr(torch.as_tensor(residuals, device=words.device))
+        rank = self.below[words] + self.within[words] * inside
+        return torch.special.ndtri(rank.clamp(0.001, 0.999))
 
     def active(self, tokens: Tensor) -> Tensor:
         """True where a numeric cell carries a residual: (batch, numeric columns)."""
-        places = list(self.numbers)
-        return self.binned[tokens[:, places] + self.offsets[places]]
+        return self.binned[self.number_tokens(tokens)]
 
 # %% ../nbs/13_diffusion.ipynb #mask
 def mask_cells(
@@ -81,7 +88,7 @@ def cell_surprise(logits: Tensor, words: Vocabulary, tokens: Tensor) -> Tensor:
 
 # %% ../nbs/13_diffusion.ipynb #token-loss
 def _token_inputs(words: Vocabulary, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    scores = words.number_scores(tokens) * ~hidden[:, list(words.numbers)]
+    scores = words.scores(tokens) * ~hidden[:, list(words.numbers)]
     return scores, hidden.float()
 
 
@@ -92,13 +99,11 @@ def token_surprise(net: RecordUNet, words: Vocabulary, tokens: Tensor, hidden: T
     return (surprise * hidden).sum(1) / hidden.sum(1).clamp_min(1)
 
 # %% ../nbs/13_diffusion.ipynb #edm
-def denoise(
-    net: RecordUNet, words: Vocabulary, tokens: Tensor, noisy: Tensor, sigma: Tensor
-) -> Tensor:
+def denoise(net: UNet, words: Vocabulary, tokens: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
     """The clean residuals that the network expects behind noisy ones.
 
     Args:
-        net: a network with twice the numeric columns as numbers, and as many noises and outputs.
+        net: a network with three inputs, one noise and one output per numeric column.
         words: the vocabulary.
         tokens: tokens of the records, shape (batch, columns).
         noisy: residuals plus noise, shape (batch, numeric columns).
@@ -109,15 +114,14 @@ def denoise(
     """
     active = words.active(tokens)
     scale = (sigma**2 + 1).rsqrt()
-    numbers = torch.cat([noisy * scale * active, words.number_scores(tokens)], dim=1)
-    noise = sigma.log() / 4 * active
-    hidden = torch.zeros_like(tokens, dtype=torch.bool)
-    answer = net(tokens, hidden, numbers, noise)
+    seen = noisy * scale * active
+    numbers = torch.cat([seen, words.scores(tokens, seen), active], dim=1)
+    answer = net(numbers, sigma.log() / 4 * active)
     return (noisy * scale**2 + sigma * scale * answer) * active
 
 # %% ../nbs/13_diffusion.ipynb #residual-loss
 def residual_loss(
-    net: RecordUNet,
+    net: UNet,
     words: Vocabulary,
     tokens: Tensor,
     residuals: Tensor,
@@ -172,7 +176,7 @@ def sample_tokens(
         features = net.features(tokens, hidden, *_token_inputs(words, tokens, hidden))
         start = int(words.offsets[column])
         span = slice(start, start + words.sizes[column])
-        logits = F.linear(features, net.head.weight[span], net.head.bias[span])
+        logits = F.linear(features, net.trunk.head.weight[span], net.trunk.head.bias[span])
         logits = logits.masked_fill(~words.allowed[span], -math.inf)
         luck = torch.rand(logits.shape, generator=generator).clamp_min(1e-20).to(logits.device)
         drawn = (logits - (-luck.log()).log()).argmax(dim=1)  # Gumbel-max
@@ -183,7 +187,7 @@ def sample_tokens(
 # %% ../nbs/13_diffusion.ipynb #sample-residuals
 @torch.no_grad()
 def sample_residuals(
-    net: RecordUNet,
+    net: UNet,
     words: Vocabulary,
     tokens: Tensor,
     residuals: Tensor,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthmed_nb.diffusion import (
     Vocabulary,
@@ -25,7 +25,7 @@ from synthmed_nb.diffusion import (
 )
 from .schedules import ColumnSchedule, column_exponents, stratified_times
 from .training import TrainConfig, train
-from .unet import RecordUNet, unet_widths
+from .unet import RecordUNet, UNet, unet_widths
 
 # %% ../nbs/15_model.ipynb #held
 def held_out_rows(owners: np.ndarray, seed: int, share: float = 0.1, most: int = 2000) -> np.ndarray:
@@ -53,8 +53,8 @@ def train_config(rows: int, seed: int, steps: int | None = None) -> TrainConfig:
     return TrainConfig(steps=steps or most, batch_size=batch, seed=seed)
 
 # %% ../nbs/15_model.ipynb #token-task
-Loss = Callable[[RecordUNet, Tensor, torch.Generator], Tensor]
-HeldOut = Callable[[RecordUNet], float]
+Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
+HeldOut = Callable[[nn.Module], float]
 
 
 def token_task(
@@ -83,15 +83,15 @@ def residual_task(
 ) -> tuple[Loss, HeldOut]:
     """Batch loss and held-out loss of residuals; rows are pairs of tokens and residuals."""
 
-    def error(net, tokens, residuals, generator: torch.Generator) -> Tensor:
+    def error(net: UNet, tokens: Tensor, residuals: Tensor, generator) -> Tensor:
         sigma = draw_sigmas(stratified_times(len(tokens), generator)).to(tokens.device)
         return residual_loss(net, words, tokens, residuals, sigma, generator).mean()
 
-    def loss(net: RecordUNet, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(net: UNet, batch: Tensor, generator: torch.Generator) -> Tensor:
         return error(net, train_rows[0][batch], train_rows[1][batch], generator)
 
     @torch.no_grad()
-    def held_out(net: RecordUNet) -> float:
+    def held_out(net: UNet) -> float:
         generator = torch.Generator().manual_seed(0)
         return float(np.mean([error(net, *held_rows, generator).item() for _ in range(4)]))
 
@@ -105,7 +105,7 @@ class RecordModel:
     words: Vocabulary
     schedule: ColumnSchedule
     token_net: RecordUNet
-    residual_net: RecordUNet | None  # None where no column has bins
+    residual_net: UNet | None  # None where no column has bins
 
     @classmethod
     def untrained(
@@ -117,12 +117,12 @@ class RecordModel:
         token_net = RecordUNet(words.sizes, numbers, columns, sum(words.sizes), widths)
         residual_net = None
         if words.binned.any():
-            residual_net = RecordUNet(words.sizes, 2 * numbers, numbers, numbers, widths)
-            residual_net = residual_net.to(device).eval()
+            half = tuple(width // 2 for width in widths)
+            residual_net = UNet(3 * numbers, numbers, numbers, half).to(device).eval()
         return cls(words, schedule, token_net.to(device).eval(), residual_net)
 
     @property
-    def nets(self) -> dict[str, RecordUNet]:
+    def nets(self) -> dict[str, RecordUNet | UNet]:
         """The networks by name."""
         nets = {"tokens": self.token_net, "residuals": self.residual_net}
         return {name: net for name, net in nets.items() if net is not None}
@@ -185,7 +185,7 @@ def learn(
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)
     record = {"parameters": model.parameters, "widths": list(unet_widths(len(tokens)))}
-    trained: dict[str, RecordUNet] = {}
+    trained: dict[str, RecordUNet | UNet] = {}
     for i, (name, task) in enumerate(tasks.items()):
 
         def report(done: float, note: str, i: int = i, name: str = name) -> None:
@@ -202,7 +202,7 @@ def learn(
 def _start_from_frequencies(net: RecordUNet, words: Vocabulary, tokens: Tensor) -> None:
     counts = torch.bincount((tokens + words.offsets).flatten(), minlength=sum(words.sizes))
     with torch.no_grad():
-        net.head.bias.copy_((counts + 0.5).log())
+        net.trunk.head.bias.copy_((counts + 0.5).log())
 
 # %% ../nbs/15_model.ipynb #draw
 BLOCK = 512  # records that share one order of columns

@@ -31,7 +31,8 @@ def vocabulary(encoder: Encoder, device: torch.device) -> Vocabulary:
         tuple(encoder.numbers),
         torch.from_numpy(encoder.lookup("allowed")).to(device),
         torch.from_numpy(encoder.lookup("binned")).to(device),
-        torch.from_numpy(encoder.lookup("scores")).float().to(device),
+        torch.from_numpy(encoder.lookup("below")).to(device),
+        torch.from_numpy(encoder.lookup("within")).to(device),
     )
 
 # %% ../nbs/16_synthesizer.ipynb #synthesizer

@@ -38,11 +38,16 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """U-Net over flat vectors: down the `widths`, through the waist, up again with skips.
 
-    Input (batch, inputs) and noise (batch, noises); output (batch, widths[0]).
+    Input (batch, inputs) and noise (batch, noises); output (batch, outputs).
     """
 
     def __init__(
-        self, inputs: int, noises: int, widths: tuple[int, ...], dropout: float = 0.0
+        self,
+        inputs: int,
+        noises: int,
+        outputs: int,
+        widths: tuple[int, ...],
+        dropout: float = 0.0,
     ) -> None:
         if len(widths) < 2:
             raise ValueError(f"a U-Net needs at least two widths, got {widths}")
@@ -56,8 +61,16 @@ class UNet(nn.Module):
         self.waist = Block(widths[-1], features, dropout)
         self.widen = nn.ModuleList(nn.Linear(slim + wide, wide) for wide, slim in steps)
         self.up = nn.ModuleList(Block(wide, features, dropout) for wide, _ in steps)
+        self.norm = nn.LayerNorm(widths[0])
+        self.head = nn.Linear(widths[0], outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        return self.head(self.features(x, noise))
+
+    def features(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What the head reads, shape (batch, widths[0])."""
         noise = self.noise(noise)
         h, skips = self.enter(x), []
         for block, narrow in zip(self.down, self.narrow, strict=True):
@@ -69,7 +82,7 @@ class UNet(nn.Module):
             reversed(skips), reversed(self.widen), reversed(self.up), strict=True
         ):
             h = block(widen(torch.cat([h, skip], dim=-1)), noise)
-        return h
+        return self.norm(h)
 
 # %% ../nbs/12_unet.ipynb #record
 class RecordUNet(nn.Module):
@@ -101,11 +114,8 @@ class RecordUNet(nn.Module):
         self.register_buffer("hidden_rows", ends[-1] + torch.arange(len(sizes)), persistent=False)
         self.embedding = nn.Embedding(int(ends[-1]) + len(sizes), embedding)
         nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
-        self.trunk = UNet(len(sizes) * embedding + numbers, noises, widths, dropout)
-        self.norm = nn.LayerNorm(widths[0])
-        self.head = nn.Linear(widths[0], outputs)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        inputs = len(sizes) * embedding + numbers
+        self.trunk = UNet(inputs, noises, outputs, widths, dropout)
 
     def forward(self, tokens: Tensor, hidden: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
         """Answer for a batch of records.
@@ -119,13 +129,13 @@ class RecordUNet(nn.Module):
         Returns:
             Shape (batch, outputs).
         """
-        return self.head(self.features(tokens, hidden, numbers, noise))
+        return self.trunk.head(self.features(tokens, hidden, numbers, noise))
 
     def features(self, tokens: Tensor, hidden: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
         """What the head reads, shape (batch, widths[0]); arguments as for `forward`."""
         rows = torch.where(hidden, self.hidden_rows, tokens + self.offsets)
         x = self.embedding(rows).flatten(1)
-        return self.norm(self.trunk(torch.cat([x, numbers], dim=-1), noise))
+        return self.trunk.features(torch.cat([x, numbers], dim=-1), noise)
 
 # %% ../nbs/12_unet.ipynb #size
 def unet_widths(rows: int) -> tuple[int, int, int]:

@@ -1,0 +1,159 @@
+"""The synthesizer as its user meets it: seeds, files, conditions, gaps."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from synthmed_nb.schema import InputError, Schema
+from synthmed_nb.synthesizer import Synthesizer
+
+
+def clinic(rows: int = 500, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    age = rng.integers(20, 90, rows)
+    insulin = rng.choice(["no", "yes"], rows, p=[0.7, 0.3])
+    return pd.DataFrame(
+        {
+            "age_years": age,
+            "sbp_mmhg": (100 + 0.5 * age + rng.normal(0, 8, rows)).round(1),
+            "insulin": insulin,
+            "dose": np.where(insulin == "yes", rng.integers(1, 60, rows), np.nan),
+            "ward": rng.choice(["A", "B", "C"], rows),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[pd.DataFrame, Synthesizer]:
+    frame = clinic()
+    return frame, Synthesizer(Schema.detect(frame, target="insulin"), steps=300, seed=0).fit(frame)
+
+
+def test_one_seed_gives_the_same_bytes_and_two_do_not(fitted, tmp_path):
+    frame, model = fitted
+    schema = model.schema
+    twin = Synthesizer(schema, steps=300, seed=0).fit(frame)
+    other = Synthesizer(schema, steps=300, seed=1).fit(frame)
+    for name, one in (("model", model), ("twin", twin), ("other", other)):
+        one.save(tmp_path / name)
+        one.sample(100, seed=3).to_csv(tmp_path / f"{name}.csv")
+    read = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*.*")}
+    for file in ("weights.safetensors", "model.json"):
+        assert read[f"model/{file}"] == read[f"twin/{file}"]
+        assert read[f"model/{file}"] != read[f"other/{file}"]
+    assert read["model.csv"] == read["twin.csv"] != read["other.csv"]
+
+
+def test_another_process_samples_the_same_rows(fitted, tmp_path):
+    _, model = fitted
+    model.save(tmp_path / "m")
+    model.sample(30, seed=9).to_csv(tmp_path / "here.csv", index=False)
+    code = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[3]));"
+        "from synthmed_nb import Synthesizer;"
+        "Synthesizer.load(sys.argv[1]).sample(30, seed=9).to_csv(sys.argv[2], index=False)"
+    )
+    there = tmp_path / "there.csv"
+    threads = str(torch.get_num_threads())
+    subprocess.run([sys.executable, "-c", code, tmp_path / "m", there, threads], check=True)
+    assert there.read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_dependent_gaps_are_kept(fitted):
+    """The dose is missing exactly when there is no insulin; a few steps bring most of that."""
+    _, model = fitted
+    synthetic = model.sample(1000, seed=1)
+    agree = synthetic["dose"].isna() == (synthetic["insulin"] == "no")
+    assert agree.mean() > 0.95
+
+
+def test_given_holds_in_every_row(fitted):
+    _, model = fitted
+    rows = model.sample(200, given={"ward": "B", "sbp_mmhg": 131.5, "insulin": "yes"}, seed=1)
+    assert (rows["ward"] == "B").all() and (rows["sbp_mmhg"] == 131.5).all()
+    assert rows["dose"].notna().mean() > 0.9
+
+
+def test_the_file_holds_no_planted_row(tmp_path):
+    frame = clinic()
+    frame.loc[3, ["sbp_mmhg", "ward"]] = [271.828, "Ward of Mr Lonely"]
+    schema = Schema.detect(frame)
+    model = Synthesizer(schema, steps=20).fit(frame)
+    model.save(tmp_path)
+    content = b"".join(p.read_bytes() for p in tmp_path.iterdir())
+    assert b"Lonely" not in content and b"271.8" not in content
+    for number in (np.float32(271.828), np.float64(271.828)):
+        assert number.tobytes() not in content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "weights.safetensors"]
+    assert "Ward of Mr Lonely" not in set(model.sample(2000, seed=0)["ward"])
+
+
+def test_repr_and_json_show_no_values(fitted, tmp_path):
+    frame, model = fitted
+    assert repr(model).startswith("Synthesizer(5 columns")
+    json.dumps(model.training_)
+    text = repr(model)
+    assert not any(str(v) in text for v in frame["sbp_mmhg"].head(50))
+
+
+def test_a_minute_cap_ends_training_and_says_so():
+    frame = clinic()
+    model = Synthesizer(Schema.detect(frame), seed=0).fit(frame, minutes=0.01)
+    assert model.training_["tokens"]["stopped_by"] == "minutes"
+    assert len(model.sample(10)) == 10
+
+
+def test_progress_runs_from_start_to_end():
+    frame, seen = clinic(), []
+    model = Synthesizer(Schema.detect(frame), steps=100)
+    model.fit(frame, progress=lambda done, note: seen.append(done))
+    assert seen == sorted(seen) and 0 < seen[0] < seen[-1] <= 1
+
+
+def test_a_table_of_categories_only_and_of_numbers_only():
+    frame = clinic()
+    for columns in (["insulin", "ward"], ["age_years", "sbp_mmhg"]):
+        part = frame[columns]
+        drawn = Synthesizer(Schema.detect(part), steps=60).fit(part).sample(50, seed=0)
+        assert (drawn.dtypes == part.dtypes).all() and drawn.notna().all().all()
+
+
+def test_visits_of_one_patient_share_a_side():
+    frame = clinic().assign(patient_id=np.repeat(np.arange(250), 2))
+    schema = Schema.detect(frame, patient="patient_id")
+    drawn = Synthesizer(schema, steps=30).fit(frame).sample(20, seed=0)
+    assert "patient_id" not in drawn
+
+
+def test_bad_calls_are_refused(fitted, tmp_path):
+    frame, model = fitted
+    with pytest.raises(InputError, match="at least 1"):
+        model.sample(0)
+    with pytest.raises(InputError, match="'age_years'"):
+        Synthesizer(model.schema).fit(frame.drop(columns="age_years"))
+    with pytest.raises(ValueError, match="device"):
+        Synthesizer(model.schema, device="abacus")
+    model.save(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04 not weights")
+    with pytest.raises(InputError, match="no readable model"):
+        Synthesizer.load(tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_and_the_cpu_samples(tmp_path):
+    frame = clinic()
+    model = Synthesizer(Schema.detect(frame), steps=50, device="cuda").fit(frame)
+    model.save(tmp_path)
+    assert len(Synthesizer.load(tmp_path, device="cpu").sample(10)) == 10
+
+
+def test_no_pickle_in_the_model_folder(fitted, tmp_path):
+    fitted[1].save(tmp_path)
+    for path in Path(tmp_path).iterdir():
+        assert path.read_bytes()[:2] not in (b"\x80\x04", b"\x80\x05", b"PK")
