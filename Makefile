@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Each makes all that it needs, in .venv.
+# Needed beforehand: make, a C library and Python 3.11 or newer (`make PYTHON=python3.12 demo` names another one).
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEV := .venv/installed-dev
+PINS := settings.ini setup.py pyproject.toml constraints.txt
+SOURCES := nbs tests benchmarks synthmed_nb/templates setup.py
+
+.PHONY: demo test lint sync notebooks browser clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(BIN)/synthmed demo --out reports/demo
+
+test: lint sync notebooks browser
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+lint: $(DEV)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check --select F synthmed_nb
+
+sync: $(DEV)
+	@bash .ci/sync
+
+notebooks: $(DEV)
+	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/nbdev_test --path synthmed_nb/templates
+
+browser:
+	@bash .ci/browser
+
+clean:
+	rm -rf .venv reports/demo build dist *.egg-info .coverage .pytest_cache .ruff_cache .hypothesis
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+$(INSTALLED): .venv/made $(PINS)
+	@echo "Installing into .venv (once; some minutes) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): .venv/made $(PINS)
+	@echo "Installing into .venv (once; some minutes) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(INSTALLED) $@

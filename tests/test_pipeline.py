@@ -1,0 +1,239 @@
+"""Whole runs: what a folder holds, the gate, the same bytes twice, and failures on the way."""
+
+import json
+import re
+from html import unescape
+
+import pandas as pd
+import pytest
+
+from synthmed_nb import datasets, pipeline
+from synthmed_nb.pipeline import Options, run
+from synthmed_nb.reports import ReportError
+from synthmed_nb.schema import InputError, Schema
+from synthmed_nb.tables import file_sha256, read_table
+
+COLUMNS = ["age_years", "sex", "sbp_mmhg", "bmi", "diabetes"]
+OPTIONS = Options(steps=15, minutes=None, seed=3)
+PRIVATE = {
+    "schema.json", "train.parquet", "holdout.parquet", "reference.parquet", "model",
+    "synthetic.parquet", "synthetic.csv", "evaluation.json", "audit.json", "provenance.json",
+}  # fmt: skip
+TOP = {
+    "manifest.json", "private", "fidelity.html", "privacy.html", "fidelity.provenance.json",
+    "privacy.provenance.json",
+}  # fmt: skip
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def table():
+    patients = datasets.load_nhanes()
+    return patients[[name for name in patients if name in COLUMNS]].head(700)
+
+
+@pytest.fixture(scope="module")
+def schema(table):
+    return Schema.detect(table, target="diabetes")
+
+
+@pytest.fixture(scope="module")
+def base(table, schema, tmp_path_factory):
+    """One real run from end to end: its folder and its manifest."""
+    out = tmp_path_factory.mktemp("runs") / "base"
+    return out, run(table, schema, out, OPTIONS, inputs={"table": "0" * 64})
+
+
+@pytest.fixture
+def judged(base, monkeypatch):
+    """Runs that take results from the real one, with a verdict of choice and plain pages."""
+    out, _ = base
+    evaluation = pipeline.Evaluation.model_validate_json(
+        (out / "private" / "evaluation.json").read_text()
+    )
+    audit = pipeline.Audit.model_validate_json((out / "private" / "audit.json").read_text())
+
+    def write_page(name, path, **parameters):
+        path.write_text(json.dumps(sorted(parameters)))
+
+    def choose(verdict):
+        found = audit.model_copy(update={"verdict": verdict})
+        monkeypatch.setattr(pipeline, "evaluate", lambda *_, **__: evaluation)
+        monkeypatch.setattr(pipeline, "audit", lambda *_, **__: found)
+        monkeypatch.setattr(pipeline, "report", write_page)
+
+    return choose
+
+
+def test_what_a_run_leaves(base):
+    out, manifest = base
+    assert names(out) == TOP | ({"release"} if manifest.release else set())
+    assert names(out / "private") == PRIVATE
+    assert (out / "private").stat().st_mode & 0o077 == 0
+    assert json.loads((out / "manifest.json").read_text()) == manifest.model_dump(mode="json")
+
+
+def test_what_the_manifest_says(base):
+    out, manifest = base
+    assert manifest.parameters["target"] == "diabetes" and manifest.parameters["steps"] == 15
+    assert manifest.seeds == {"split": 3, "fit": 3, "sample": 4, "evaluate": 3, "audit": 3}
+    assert manifest.inputs == {"table": "0" * 64}
+    assert [stage.name for stage in manifest.stages] == list(pipeline.STAGES[:-1])
+    assert all(stage.seconds >= 0 and stage.peak_memory_mib > 50 for stage in manifest.stages)
+    assert {"python", "torch", "synthmed_nb"} <= set(manifest.versions)
+    for name, digest in manifest.outputs.items():
+        assert file_sha256(out / name) == digest
+
+
+def test_results_are_those_of_the_stages(base):
+    out, manifest = base
+    evaluation = json.loads((out / "private" / "evaluation.json").read_text())
+    audit = json.loads((out / "private" / "audit.json").read_text())
+    found = manifest.results
+    assert found["shape_error"] == evaluation["fidelity"]["shape"]["value"]
+    assert found["utility_gap"] == evaluation["utility"]["gap"]
+    assert found["verdict"] == audit["verdict"]
+    assert {a["name"]: a["auc"] for a in audit["attacks"]} == {
+        name: attack["auc"] for name, attack in found["attacks"].items()
+    }
+
+
+def test_pages_show_the_numbers_of_the_manifest(base):
+    out, manifest = base
+    found = manifest.results
+    words = {
+        page: " ".join(
+            unescape(re.sub(r"<[^>]+>", " ", (out / f"{page}.html").read_text())).split()
+        )
+        for page in ("fidelity", "privacy")
+    }
+    for shown in (
+        f"{found['fidelity_score']:.1f} %",
+        f"Single columns (Shape) {found['shape_error']:.2f} %",
+        f" {found['trend_error']:.2f} % ",
+        f"synthetic against real {found['detection_auc']:.3f}",
+        f"Lost for prediction {found['utility_gap']:.3f} {found['metric']} {found['trtr']:.3f}",
+        f" {found['tstr']:.3f} ",
+        f"{found['missing_worst']:.1f} points",
+        "table sha256 " + "0" * 64,
+    ):
+        assert shown in words["fidelity"], shown
+    assert found["verdict"] in words["privacy"]
+    for name, attack in found["attacks"].items():
+        row = f"{name} {attack['auc']:.3f} {attack['auc_low']:.3f} to {attack['auc_high']:.3f}"
+        assert row in words["privacy"], row
+
+
+def test_no_path_and_no_time_on_the_pages(base):
+    out, _ = base
+    for page in ("fidelity", "privacy"):
+        text = (out / f"{page}.html").read_text()
+        assert str(out) not in text and "/private" not in text
+        assert not re.search(r"\b\d\d:\d\d\b", text)
+
+
+def test_a_second_run_gives_the_same_bytes(base, table, schema):
+    """Also into the same folder, where nothing of the run before may be left."""
+    out, first = base
+    watched = [
+        "fidelity.html",
+        "privacy.html",
+        "private/synthetic.csv",
+        "private/synthetic.parquet",
+    ]
+    before = [file_sha256(out / name) for name in watched]
+    (out / "release").mkdir(exist_ok=True)
+    (out / "release" / "old.csv").write_text("old")
+    (out / "mine.txt").write_text("mine")
+    second = run(table, schema, out, OPTIONS, inputs={"table": "0" * 64})
+    assert [file_sha256(out / name) for name in watched] == before
+    assert second.results == first.results and second.outputs == first.outputs
+    assert not (out / "release" / "old.csv").exists()
+    assert (out / "mine.txt").read_text() == "mine"
+    (out / "mine.txt").unlink()
+
+
+def test_another_seed_gives_other_rows(base, table, schema, tmp_path, judged):
+    judged("FLAG")
+    run(table, schema, tmp_path / "run", Options(steps=15, minutes=None, seed=4))
+    one, other = (folder / "private" / "synthetic.csv" for folder in (base[0], tmp_path / "run"))
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_the_gate_is_open_on_pass(table, schema, tmp_path, judged):
+    judged("PASS")
+    manifest = run(table, schema, tmp_path, Options(steps=2, rows=50, override="just in case"))
+    released = {"synthetic.parquet", "synthetic.csv", "fidelity.html", "privacy.html"}
+    assert manifest.release and manifest.override is None
+    assert names(tmp_path / "release") == released
+    assert {name for name in manifest.outputs if "/" in name} == {f"release/{r}" for r in released}
+    handed_out = read_table(tmp_path / "release" / "synthetic.parquet")
+    assert len(handed_out) == 50 and list(handed_out) == schema.released
+    private = (tmp_path / "private" / "synthetic.csv").read_bytes()
+    assert (tmp_path / "release" / "synthetic.csv").read_bytes() == private
+
+
+@pytest.mark.parametrize("verdict", ["FLAG", "INCONCLUSIVE", "INVALID"])
+def test_the_gate_is_shut_otherwise(verdict, table, schema, tmp_path, judged):
+    judged("PASS")
+    run(table, schema, tmp_path, Options(steps=2, rows=50))
+    judged(verdict)
+    manifest = run(table, schema, tmp_path, Options(steps=2, rows=50))
+    assert not manifest.release and not (tmp_path / "release").exists()
+    assert set(manifest.outputs) == {"fidelity.html", "privacy.html"}
+
+
+def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, judged, monkeypatch):
+    shown = pipeline.report
+    judged("FLAG")
+    monkeypatch.setattr(pipeline, "report", shown)  # the real pages
+    options = Options(steps=2, rows=50, override="agreed with the officer & board")
+    manifest = run(table, schema, tmp_path, options)
+    assert manifest.release and manifest.override == "agreed with the officer & board"
+    assert json.loads((tmp_path / "manifest.json").read_text())["override"] == manifest.override
+    for page in (tmp_path / "privacy.html", tmp_path / "release" / "privacy.html"):
+        assert "agreed with the officer &amp; board" in page.read_text()
+
+
+@pytest.mark.parametrize("stage", ["Synthesizer", "evaluate", "audit", "report", "finish"])
+def test_a_failure_leaves_nothing_that_looks_finished(
+    stage, table, schema, tmp_path, judged, monkeypatch
+):
+    judged("PASS")
+    run(table, schema, tmp_path, Options(steps=2, rows=50))
+    assert (tmp_path / "release").is_dir()
+
+    def fail(*_, **__):
+        raise ReportError("made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, stage, fail)
+        with pytest.raises(ReportError, match="made to fail"):
+            run(table, schema, tmp_path, Options(steps=2, rows=50))
+    assert names(tmp_path) == {"private", "unfinished.json"}
+    run(table, schema, tmp_path, Options(steps=2, rows=50))  # and the folder is of use again
+    assert (tmp_path / "release").is_dir() and not (tmp_path / "unfinished.json").exists()
+
+
+def test_bad_input_leaves_an_older_run_as_it_was(base, table, schema):
+    out, _ = base
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="diabetes"):
+        run(table.drop(columns="diabetes"), schema, out, OPTIONS)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_patient_is_in_one_part_only(table):
+    """With several rows per patient, and with a holdout of one's own."""
+    table = table.assign(patient_id=[row // 3 for row in range(len(table))])
+    schema = Schema.detect(table, target="diabetes", patient="patient_id")
+    for cut in (None, 450):
+        parts = pipeline.split(table.iloc[:cut], schema, cut and table.iloc[cut:], seed=0)
+        patients = [set(part["patient_id"]) for part in parts]
+        assert sum(map(len, patients)) == len(set.union(*patients))
+        assert len(pd.concat(parts)) == len(table)
+    with pytest.raises(InputError, match="patient_id"):
+        pipeline.split(table.iloc[:451], schema, table.iloc[451:], seed=0)

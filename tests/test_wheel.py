@@ -1,0 +1,77 @@
+"""What a user installs: a wheel, in an empty environment, in an empty folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BUILD = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+
+
+def done(*words, **options):
+    """Run a command; returns what it said on standard output."""
+    result = subprocess.run([*map(str, words)], capture_output=True, text=True, **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from the source distribution, built from a copy of the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    left_out = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(ROOT / "synthmed_nb", source / "synthmed_nb", ignore=left_out)
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, source)
+    sdist = source / "dist" / done(sys.executable, "-c", BUILD, cwd=source).splitlines()[-1]
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    done(*pip, "-w", folder, sdist)
+    return next(folder.glob("*.whl"))
+
+
+def test_what_is_in_the_wheel(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("templates/fidelity.ipynb", "templates/privacy.ipynb", "data/nhanes.csv.gz"):
+        assert f"synthmed_nb/{name}" in names
+    assert any(name.startswith("synthmed_nb/templates/html/") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    strays = [n for n in names if not n.startswith(("synthmed_nb/", f"synthmed_nb-{version()}"))]
+    assert not strays and wheel.stat().st_size < 1_500_000
+
+
+def version():
+    import synthmed_nb
+
+    return synthmed_nb.__version__
+
+
+def test_the_demo_runs_without_the_sources(wheel, tmp_path):
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    done(*pip, "install", "-q", "-c", ROOT / "constraints.txt", wheel)
+    installed = {p["name"].lower() for p in json.loads(done(*pip, "list", "--format=json"))}
+    assert "synthmed-nb" in {name.replace("_", "-") for name in installed}
+    assert not {"nbdev", "fastcore", "execnb", "pytest"} & installed
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    hidden = ("PYTHONPATH", "SYNTHMED_DATA", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    command = [python.with_name("synthmed"), "demo", "--out", "reports/demo"]
+    said = done(*command, "--minutes", "0.1", "--rows", "300", cwd=empty, env=environment)
+    out = empty / "reports" / "demo"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert f"verdict     {manifest['results']['verdict']}" in said
+    for name in ("fidelity.html", "privacy.html", "private/synthetic.parquet"):
+        assert (out / name).stat().st_size > 10_000
+    assert [path.name for path in empty.iterdir()] == ["reports"]
