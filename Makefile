@@ -25,6 +25,7 @@ lint: $(DEV)
 sync: $(DEV)
 	@bash .ci/sync
 
+notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV)
 	$(BIN)/nbdev_test --n_workers 2
 	$(BIN)/nbdev_test --path synthmed_nb/templates
@@ -42,10 +43,10 @@ clean:
 
 $(INSTALLED): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(DEV): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(INSTALLED) $@

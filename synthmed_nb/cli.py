@@ -7,6 +7,7 @@ __all__ = ['COMMANDS', 'CODES', 'Parser', 'parser', 'main']
 
 # %% ../nbs/45_cli.ipynb #imports
 import argparse
+import os
 import sys
 import traceback
 import warnings
@@ -352,6 +353,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     args = parser().parse_args(argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from synthmed_nb.schema import DataNote, InputError
 
     with warnings.catch_warnings():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Vocabulary', 'mask_cells', 'cell_surprise', 'token_surprise', 'denoise', 'residual_loss', 'draw_sigmas',
-           'sample_tokens', 'sample_residuals']
+           'sample_tokens', 'sample_residuals', 'even_out']
 
 # %% ../nbs/14_diffusion.ipynb #imports
 import math
@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .schedules import ColumnSchedule, CosineSchedule, LinearSchedule, karras_sigmas
+from synthmed_nb.schedules import (
+    ColumnSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    karras_sigmas,
+    stratified_times,
+)
 from .unet import RecordUNet, UNet
 
 # %% ../nbs/14_diffusion.ipynb #vocabulary
@@ -178,8 +184,9 @@ def sample_tokens(
         span = slice(start, start + words.sizes[column])
         logits = F.linear(features, net.trunk.head.weight[span], net.trunk.head.bias[span])
         logits = logits.masked_fill(~words.allowed[span], -math.inf)
-        luck = torch.rand(logits.shape, generator=generator).clamp_min(1e-20).to(logits.device)
-        drawn = (logits - (-luck.log()).log()).argmax(dim=1)  # Gumbel-max
+        ladder = logits.softmax(dim=1).cumsum(dim=1)
+        luck = stratified_times(len(tokens), generator).to(ladder.device)[:, None]
+        drawn = (ladder < luck * ladder[:, -1:]).sum(dim=1)
         tokens[missing, column] = drawn[missing]
         hidden[:, column] = False
     return tokens
@@ -211,7 +218,9 @@ def sample_residuals(
     """
     sigmas = karras_sigmas(steps + 1)
     sigmas = sigmas.to(residuals.device)
-    noise = torch.randn(residuals.shape, generator=generator).to(residuals.device)
+    luck = [stratified_times(len(tokens), generator) for _ in words.numbers]
+    noise = torch.special.ndtri(torch.stack(luck, dim=1).clamp(1e-6, 1 - 1e-6))
+    noise = noise.to(residuals.device)
     x, before, last_h = sigmas[0] * noise, None, 1.0
     for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
         x = torch.where(known, residuals + now * noise, x)
@@ -221,3 +230,24 @@ def sample_residuals(
         x = after / now * x - math.expm1(-h) * mixed
         before, last_h = clean, h
     return torch.where(known, residuals, x)
+
+# %% ../nbs/14_diffusion.ipynb #even
+def even_out(
+    words: Vocabulary, tokens: Tensor, residuals: Tensor, known: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Spread the drawn residuals of each bin evenly over normal scores, in their order.
+
+    Arguments as for `sample_residuals`, but for all records at once. Returns the new residuals.
+    """
+    places, even = words.number_tokens(tokens), residuals.clone()
+    for column in range(residuals.shape[1]):
+        for token in places[:, column].unique():
+            rows = ((places[:, column] == token) & ~known[:, column]).nonzero().flatten()
+            if not words.binned[token] or len(rows) < 22:
+                continue
+            order = residuals[rows, column].argsort(stable=True)
+            luck = torch.rand(len(rows), generator=generator)
+            ranks = (torch.arange(len(rows)) + luck) / len(rows)
+            scores = torch.special.ndtri(ranks.clamp(1e-4, 1 - 1e-4)).to(residuals.device)
+            even[rows[order], column] = scores
+    return even

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from synthmed_nb.diffusion import (
     Vocabulary,
     draw_sigmas,
+    even_out,
     mask_cells,
     residual_loss,
     sample_residuals,
@@ -249,7 +250,9 @@ def draw(
             progress(
                 min(1.0, (block + 1) * BLOCK / rows), f"{min(rows, (block + 1) * BLOCK):,} rows"
             )
-    return torch.cat([x for x, _ in done])[:rows], torch.cat([r for _, r in done])[:rows]
+    x, r = (torch.cat(parts)[:rows] for parts in zip(*done, strict=True))
+    generator = torch.Generator().manual_seed(_block_seed(seed, len(done)))
+    return x, even_out(model.words, x, r, known_residuals, generator)
 
 
 def _fill_block(x: Tensor, rows: int) -> Tensor:

@@ -121,7 +121,7 @@ class Stages:
             return
         self.told = now
         spent = now - self.start
-        left = f"about {duration(spent / share - spent)} left" if share > 0.01 else ""
+        left = f"about {duration(spent / share - spent)} left" if 0.01 < share < 1 else ""
         words = f"{min(share, 1.0):4.0%}  {left}  {note}"
         self._line(words, end="" if self.live else "\n")
 

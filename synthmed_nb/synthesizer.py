@@ -202,7 +202,7 @@ class Synthesizer:
             n: number of rows, at least 1.
             given: values that every row shall have, by column.
             balance: a categorical column whose levels shall be equally frequent.
-            seed: equal seeds give equal rows; fewer rows are the first of more.
+            seed: equal seeds give equal rows.
             progress: called with the share done in [0, 1] and a note.
 
         Returns:
