@@ -64,7 +64,15 @@ class TrainResult:
     stopped_by: str = "steps"  # "steps", "early stop" or "minutes"
     best: float = math.inf  # lowest held-out loss
     curve: list[tuple[int, float]] = field(default_factory=list)  # (step, held-out loss)
+    stale: int = 0  # looks since the lowest held-out loss
     rollbacks: int = 0
+
+    def look(self, loss: float) -> bool:
+        """Note a held-out loss; says whether it is the lowest so far."""
+        self.curve.append((self.steps, round(loss, 5)))
+        better = loss < self.best
+        self.stale, self.best = (0, loss) if better else (self.stale + 1, self.best)
+        return better
 
 # %% ../nbs/15_training.ipynb #batches
 class Batches:
@@ -131,8 +139,8 @@ def train(
     optimizer = torch.optim.AdamW(
         net.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
-    result, stale = TrainResult(), 0
-    look_every, start = max(10, config.steps // config.looks), time.monotonic()
+    result, start = TrainResult(), time.monotonic()
+    look_every = max(10, config.steps // config.looks)
     for step in range(config.steps):
         spent = (time.monotonic() - start) / seconds if seconds else 0.0
         done = max(step / config.steps, spent)
@@ -149,14 +157,11 @@ def train(
         if result.steps % look_every and result.steps < config.steps and spent < 1:
             continue
         now = held_out(average)
-        result.curve.append((result.steps, round(now, 5)))
-        stale = 0 if now < result.best else stale + 1
-        if now < result.best:
-            result.best = now
+        if result.look(now):
             best.load_state_dict(average.state_dict())
         if progress:
             progress(min(done, 1.0), f"held-out loss {now:.3f}")
-        if stale >= config.patience or spent >= 1:
+        if result.stale >= config.patience or spent >= 1:
             result.stopped_by = "minutes" if spent >= 1 else "early stop"
             break
     return best, result

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthmed_nb import cli, datasets
+from synthmed_nb import cli, datasets, pipeline
 from synthmed_nb.schema import Schema
 from synthmed_nb.tables import read_table, write_table
 
@@ -154,17 +154,24 @@ def test_a_wrong_parameter_is_refused(tmp_path, capsys):
 # the whole path
 
 
-def test_run_with_a_holdout_of_its_own(steps, tmp_path, capsys):
+def test_run_with_a_holdout_of_its_own(steps, tmp_path, capsys, monkeypatch):
     """All of TABLE is train; without a PASS there is no release and the exit code is 1."""
+    judge = pipeline.audit
+    too_few = {"verdict": "INCONCLUSIVE"}
+    monkeypatch.setattr(
+        pipeline, "audit", lambda *a, **k: judge(*a, **k).model_copy(update=too_few)
+    )
     write_table(pd.concat([read_table(steps / f"{p}.parquet") for p in ("holdout", "reference")]),
                 tmp_path / "kept.csv")  # fmt: skip
     words = ["run", steps / "train.parquet", "--holdout", tmp_path / "kept.csv", "--steps", 5]
-    words += ["--target", "diabetes", "--out", tmp_path / "run", "--rows", 60, "--small"]
+    words += ["--target", "diabetes", "--out", tmp_path / "run", "--rows", 60, "--keep", "sex"]
     code, out, lines = synthmed(capsys, *words)
-    assert code == 1 and "no release" in lines[-1] and "verdict     INCONCLUSIVE" in out
+    assert code == 1 and "no release" in lines[-1]
+    assert "verdict     INCONCLUSIVE" in out and "Traceback" not in "".join(lines)
     assert not (tmp_path / "run" / "release").exists()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["inputs"].keys() == {"table", "holdout"}
+    assert manifest["parameters"]["keep"] == ["sex"] and manifest["parameters"]["rows"] == 60
     private = tmp_path / "run" / "private"
     assert len(read_table(private / "train.parquet")) == 420
     assert len(read_table(private / "reference.parquet")) == 140
