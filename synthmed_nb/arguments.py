@@ -82,9 +82,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "where to train (auto)",
     },
     "--policy": {
-        "choices": ["open", "controlled"], "default": "open",
-        "help": "bounds of the audit: open, for a table that anybody may have (default), or "
-        "controlled, for one handed out under a contract",
+        "choices": ["open", "controlled"], "default": "controlled",
+        "help": "bounds of the audit: controlled, for a table handed to a named party under a "
+        "contract (default), or open, for one that anybody may have",
     },
     "--train": {"metavar": "T", "type": existing, "required": True, "help": "real train rows"},
     "--holdout": {

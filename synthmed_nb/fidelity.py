@@ -268,6 +268,13 @@ class Detection(BaseModel, frozen=True, extra="forbid"):
     floor_auc: float | None = None
     floor_score: float | None = None
 
+    def reached(self) -> float:
+        """Score as a percentage of the floor's score, at most 100."""
+        if self.auc_at_floor_size is None or self.floor_score is None:
+            return 100 * self.score
+        score = 2 - 2 * max(self.auc_at_floor_size, 0.5)
+        return min(100.0, 100 * score / max(self.floor_score, 1e-9))
+
 
 class Fidelity(BaseModel, frozen=True, extra="forbid"):
     """How close S is to T, in percent but for the AUCs.
@@ -351,15 +358,16 @@ def fidelity(
     columns = [column_fidelity(cells, schema.column(name), units[0]) for name in names]
     say(0.3, "detection")
     step = nice(100 * SMALLEST_COUNT / len(train))
+    told = detection(cells, units, seed)
     return Fidelity(
-        score=round((shape.reached() + trend.reached()) / 2, 2),
+        score=round((shape.reached() + trend.reached() + told.reached()) / 3, 2),
         shape=shape,
         trend=trend,
         trend_shared=Metric.of([pair_mean(trend_errors(cells, names, t, True)) for t in others]),
         pairs=Metric.of([pair_mean(decile_errors(cells, names, t)) for t in others]),
         missing=Metric.of([errors.mean() for errors in gaps]),
         missing_worst=round(float(gaps[0].max()), 2),
-        detection=detection(cells, units, seed),
+        detection=told,
         columns=columns,
         pair_names=names,
         pair_error=np.round(np.round(pairs[0] / step) * step, 6).tolist(),
