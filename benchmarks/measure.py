@@ -34,8 +34,8 @@ def embedded(seeds: int = 3) -> None:
     patients = datasets.load_nhanes()
     schema = Schema.detect(patients, target="diabetes")
     names = (
-        "seed; fit s; sample s; Shape; Trend; its floor; worst missing; C2ST AUC; C2ST AUC at floor "
-        "size; its floor; fidelity score; TRTR; TSTR; gap; copies S; copies H; distance AUC; "
+        "seed; fit s; sample s; Shape; Trend; its floor; worst missing; C2ST AUC; at floor size; "
+        "its floor; fidelity score; TRTR; TSTR; gap; copies S; copies H; distance AUC; "
         "density ratio AUC; p; verdicts"
     )
     line(*names.split("; "))
@@ -49,8 +49,9 @@ def embedded(seeds: int = 3) -> None:
         found = evaluate(train, holdout, synthetic, schema, seed=seed)
         checked = audit(train, holdout, reference, synthetic, schema, model=model, seed=seed)
         f, u = found.fidelity, found.utility
+        d = f.detection
         line(seed, fitted - start, sampled - fitted, f.shape.value, f.trend.value, f.trend.floor,
-             f.missing_worst, f.detection.auc, f.detection.auc_at_floor_size, f.detection.floor_auc, f.score,
+             f.missing_worst, d.auc, d.auc_at_floor_size, d.floor_auc, f.score,
              u.trtr, u.tstr, u.gap, checked.copies.synthetic_share, checked.copies.holdout_share,
              *(a.auc for a in checked.attacks), checked.permutation_p,
              json.dumps(checked.verdicts))  # fmt: skip

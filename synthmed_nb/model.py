@@ -26,7 +26,7 @@ from synthmed_nb.diffusion import (
 )
 from .schedules import ColumnSchedule, column_exponents, stratified_times
 from .training import TrainConfig, train
-from .unet import RecordUNet, UNet, unet_widths
+from .unet import RecordUNet, UNet, UNetSize
 
 # %% ../nbs/16_model.ipynb #held
 def held_out_rows(
@@ -52,7 +52,7 @@ def held_out_rows(
 def train_config(rows: int, seed: int, steps: int | None = None) -> TrainConfig:
     """Training settings for a table of `rows` rows; `steps` overrides the most steps."""
     batch = 256 if rows < 2_000 else 512
-    most = int(np.clip(60 * rows / batch, 1_500, 8_000))
+    most = int(np.clip(160 * rows / batch, 1_500, 8_000))
     return TrainConfig(steps=steps or most, batch_size=batch, seed=seed)
 
 # %% ../nbs/16_model.ipynb #token-task
@@ -112,16 +112,17 @@ class RecordModel:
 
     @classmethod
     def untrained(
-        cls, words: Vocabulary, schedule: ColumnSchedule, widths: tuple[int, ...], seed: int = 0
+        cls, words: Vocabulary, schedule: ColumnSchedule, size: UNetSize, seed: int = 0
     ) -> "RecordModel":
         """Networks of the right shapes with random weights."""
         torch.manual_seed(seed)
         columns, numbers, device = len(words.sizes), len(words.numbers), words.allowed.device
-        token_net = RecordUNet(words.sizes, numbers, columns, sum(words.sizes), widths)
+        shape = words.sizes, numbers, columns, sum(words.sizes)
+        token_net = RecordUNet(*shape, size.widths, size.embedding)
         residual_net = None
         if words.binned.any():
-            half = tuple(width // 2 for width in widths)
-            residual_net = UNet(3 * numbers, numbers, numbers, half).to(device).eval()
+            residual_net = UNet(3 * numbers, numbers, numbers, size.for_numbers)
+            residual_net = residual_net.to(device).eval()
         return cls(words, schedule, token_net.to(device).eval(), residual_net)
 
     @property
@@ -180,14 +181,15 @@ def learn(
     """
     held = torch.from_numpy(held_out_rows(owners, seed))
     schedule = ColumnSchedule(column_exponents(tokens[~held].cpu().numpy()))
-    model = RecordModel.untrained(words, schedule, unet_widths(len(tokens)), seed)
+    size = UNetSize.for_rows(len(tokens))
+    model = RecordModel.untrained(words, schedule, size, seed)
     _start_from_frequencies(model.token_net, words, tokens[~held])
     config = train_config(len(tokens), seed, steps)
     tasks = {"tokens": token_task(words, schedule, tokens[~held], tokens[held])}
     if model.residual_net is not None:
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)
-    record = {"parameters": model.parameters, "widths": list(unet_widths(len(tokens)))}
+    record = {"parameters": model.parameters, "size": asdict(size)}
     trained: dict[str, RecordUNet | UNet] = {}
     for i, (name, task) in enumerate(tasks.items()):
 

@@ -23,6 +23,7 @@ from .encoder import Encoder, decode, encode, fit_encoder, from_numbers, to_numb
 from .model import RecordModel, draw, learn, record_surprise
 from .schedules import ColumnSchedule
 from .schema import InputError, Schema, write_bytes
+from .unet import UNetSize
 
 # %% ../nbs/17_synthesizer.ipynb #vocabulary
 def vocabulary(encoder: Encoder, device: torch.device) -> Vocabulary:
@@ -265,7 +266,10 @@ class Synthesizer:
         self._encoder = Encoder.from_dict(self.schema, state["encoder"])
         words = vocabulary(self._encoder, self._where)
         schedule = ColumnSchedule(tuple(state["exponents"]))
-        self._model = RecordModel.untrained(words, schedule, tuple(self.training_["widths"]))
+        size = UNetSize(
+            tuple(self.training_["size"]["widths"]), self.training_["size"]["embedding"]
+        )
+        self._model = RecordModel.untrained(words, schedule, size)
         self._model.load_tensors(weights)
         return self
 
