@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Vocabulary', 'mask_cells', 'cell_surprise', 'token_surprise', 'denoise', 'residual_loss', 'draw_sigmas',
-           'sample_tokens', 'sample_residuals', 'even_out']
+           'pick_tokens', 'sample_tokens', 'sample_residuals', 'even_out']
 
 # %% ../nbs/14_diffusion.ipynb #imports
 import math
@@ -150,6 +150,32 @@ def draw_sigmas(t: Tensor, mean: float = -0.8, spread: float = 1.4) -> Tensor:
     normal = torch.special.ndtri(t.double().clamp(1e-4, 1 - 1e-4)).float()
     return (mean + spread * normal).exp()[:, None]
 
+# %% ../nbs/14_diffusion.ipynb #pick
+def pick_tokens(probabilities: Tensor, generator: torch.Generator, dealt: int = 16) -> Tensor:
+    """Draw a token for each record, with counts close to what is expected.
+
+    Args:
+        probabilities: of each token for each record, shape (records, tokens), rows sum to 1.
+        generator: source of chance.
+        dealt: how many tokens are dealt by systematic sampling.
+
+    Returns:
+        Tokens, shape (records,).
+    """
+    rest, chosen = probabilities.clone(), torch.full((len(probabilities),), -1)
+    for token in probabilities.sum(0).argsort(descending=True, stable=True)[:dealt].tolist():
+        open_ = chosen < 0
+        chance = open_ * (rest[:, token] / rest.sum(1).clamp_min(1e-300)).clamp(max=1)
+        steps = (chance.cumsum(0) + torch.rand((), generator=generator, dtype=chance.dtype)).floor()
+        before = torch.cat([torch.zeros(1, dtype=steps.dtype), steps[:-1]])
+        chosen[open_ & (steps > before)] = token
+        rest[:, token] = 0
+    left = torch.where(rest.sum(1, keepdim=True) > 0, rest, probabilities)
+    ladder = left.cumsum(dim=1)
+    luck = stratified_times(len(ladder), generator).double()[:, None]
+    drawn = (ladder < luck * ladder[:, -1:]).sum(dim=1)
+    return torch.where(chosen < 0, drawn, chosen)
+
 # %% ../nbs/14_diffusion.ipynb #sample-tokens
 @torch.no_grad()
 def sample_tokens(
@@ -184,10 +210,8 @@ def sample_tokens(
         span = slice(start, start + words.sizes[column])
         logits = F.linear(features, net.trunk.head.weight[span], net.trunk.head.bias[span])
         logits = logits.masked_fill(~words.allowed[span], -math.inf)
-        ladder = logits.softmax(dim=1).cumsum(dim=1)
-        luck = stratified_times(len(tokens), generator).to(ladder.device)[:, None]
-        drawn = (ladder < luck * ladder[:, -1:]).sum(dim=1)
-        tokens[missing, column] = drawn[missing]
+        drawn = pick_tokens(logits[missing].softmax(dim=1).double().cpu(), generator)
+        tokens[missing, column] = drawn.to(tokens.device)
         hidden[:, column] = False
     return tokens
 
