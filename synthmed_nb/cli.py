@@ -291,7 +291,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     args.target, args.patient, args.keep, args.missing = "diabetes", None, [], []
     args.small, args.holdout, args.override = False, None, None
-    args.policy, args.device = "open", "auto"
+    args.policy, args.device = "controlled", "auto"
     with resources.as_file(resources.files("synthmed_nb") / "data" / "nhanes.csv.gz") as path:
         _whole(args, {"table": path}, load_nhanes)
     return 0
