@@ -1,0 +1,41 @@
+"""The embedded table at its defaults: what the package claims of itself, on real patients."""
+
+import pytest
+import torch
+
+from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
+
+
+@pytest.fixture(scope="module")
+def whole():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    patients = datasets.load_nhanes()
+    with pytest.warns(UserWarning, match="respondent_id"):
+        schema = Schema.detect(patients, target="diabetes")
+    train, holdout, reference = schema.split(patients, seed=0)
+    synthetic = Synthesizer(schema, seed=0).fit(train).sample(len(train), seed=1)
+    found = evaluate(train, holdout, synthetic, schema, seed=0)
+    yield found, audit(train, holdout, reference, synthetic, schema, seed=0), holdout, reference
+    torch.set_num_threads(threads)
+
+
+def test_the_split_leaves_the_audit_about_a_thousand_patients_a_side(whole):
+    _, _, holdout, reference = whole
+    assert len(holdout) > 1000 and len(reference) > 1000
+
+
+def test_columns_and_pairs_are_close(whole):
+    fidelity = whole[0].fidelity
+    assert fidelity.shape.value <= 2.5
+    assert fidelity.trend.value <= 4.0
+    assert fidelity.missing_worst <= 2.0
+
+
+def test_models_learn_nearly_as_much_from_it(whole):
+    assert abs(whole[0].utility.gap) <= 0.03
+
+
+def test_it_holds_no_more_copies_than_the_holdout(whole):
+    copies = whole[1].copies
+    assert copies.synthetic_share <= copies.holdout_share
