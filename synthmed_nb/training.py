@@ -143,7 +143,7 @@ def train(
     look_every = max(10, config.steps // config.looks)
     for step in range(config.steps):
         spent = (time.monotonic() - start) / seconds if seconds else 0.0
-        done = max(step / config.steps, spent)
+        done = max(step / config.steps, spent if spent > 0.25 else 0.0)
         for group in optimizer.param_groups:
             group["lr"] = 0.5**result.rollbacks * learning_rate(config, step, done)
         net.train()

@@ -32,14 +32,14 @@ def clinic(rows: int = 500, seed: int = 0) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[pd.DataFrame, Synthesizer]:
     frame = clinic()
-    return frame, Synthesizer(Schema.detect(frame, target="insulin"), steps=300, seed=0).fit(frame)
+    return frame, Synthesizer(Schema.detect(frame, target="insulin"), steps=600, seed=0).fit(frame)
 
 
 def test_one_seed_gives_the_same_bytes_and_two_do_not(fitted, tmp_path):
     frame, model = fitted
     schema = model.schema
-    twin = Synthesizer(schema, steps=300, seed=0).fit(frame)
-    other = Synthesizer(schema, steps=300, seed=1).fit(frame)
+    twin = Synthesizer(schema, steps=600, seed=0).fit(frame)
+    other = Synthesizer(schema, steps=600, seed=1).fit(frame)
     for name, one in (("model", model), ("twin", twin), ("other", other)):
         one.save(tmp_path / name)
         one.sample(100, seed=3).to_csv(tmp_path / f"{name}.csv")
