@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from .schema import SMALLEST_COUNT
+
 # %% ../nbs/10_codecs.ipynb #floor
-FLOOR = 11  # fewest patients that must share what the model may say about one value
+FLOOR = SMALLEST_COUNT  # fewest patients that must share what the model may say about one value
 
 
 def holders(values: pd.Series, patients: pd.Series | None = None) -> pd.Series:
