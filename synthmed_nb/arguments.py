@@ -156,8 +156,20 @@ def given_values(pairs: list[tuple[str, str]], schema: Any) -> dict[str, Any] | 
                 rule="only columns that were learned can be given",
                 fix=f"choose among {', '.join(schema.modelled)}",
             )
-        given[name] = _typed(text, schema.column(name))
+        given[name] = _wish(text, schema.column(name))
     return given or None
+
+
+def _wish(text: str, column: Any) -> Any:
+    """One value, a range `65..80` of numbers (an end may be left out), or one of `A|B`."""
+    if text in map(str, column.categories or ()):
+        return _typed(text, column)
+    if column.kind in ("numeric", "datetime") and ".." in text:
+        low, _, high = text.partition("..")
+        return tuple(_typed(end, column) if end else None for end in (low, high))
+    if "|" in text:
+        return [_typed(part, column) for part in text.split("|")]
+    return _typed(text, column)
 
 
 def _typed(text: str, column: Any) -> Any:

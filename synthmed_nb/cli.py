@@ -104,20 +104,19 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
 def _sample(args: argparse.Namespace) -> int:
     """Draw synthetic rows from MODEL.
 
-    --given fixes values, so that all rows have them; --balance draws as many rows for each value of
-    a column. The table is not audited: see `synthmed audit`, or let `synthmed run` do it all.
+    --given sex=F, age=65..80 or ward=A|B says what all rows have; --balance draws as many rows for
+    each value of a column. The table is not audited: see `synthmed audit`, or let `synthmed run`
+    do it all.
     """
     from synthmed_nb.runs import Stages
     from synthmed_nb.synthesizer import Synthesizer
-    from synthmed_nb.tables import write_table
+    from synthmed_nb.tables import write_parts
 
     model = Synthesizer.load(args.model)
     given = given_values(args.given, model.schema)
     with Stages(1).stage("sample") as tell:
-        table = model.sample(
-            args.rows, given=given, balance=args.balance, seed=args.seed, progress=tell
-        )
-    write_table(table, args.out)
+        parts = model.stream(args.rows, given, args.balance, args.seed, args.privacy, progress=tell)
+        write_parts(parts, args.out)
     print(args.out)
     return 0
 
@@ -128,7 +127,11 @@ def _sample_options(parser: argparse.ArgumentParser) -> None:
     add(parser, "--seed")
     parser.add_argument(
         "--given", metavar="COL=VALUE", type=pair, action="append", default=[],
-        help="make rows with this value (repeatable)",
+        help="a value, a range 65..80 or A|B that all rows shall have (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--privacy", metavar="P", type=float, default=0.0,
+        help="from 0 to 1: more noise, less detail (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--balance", metavar="COL", help="equal shares of this column's values")
     add_out(parser, "SYNTH", "synthetic rows: .csv, .csv.gz or .parquet")

@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['SMALLEST_COUNT', 'DTYPES', 'DATES', 'PLAIN', 'Kind', 'Role', 'Scalar', 'KEY_WORDS', 'CODE_WORDS', 'PERSONAL_NAMES',
            'PERSONAL_VALUES', 'UNITS', 'MOST_DECIMALS', 'NEARLY_ALL', 'ENOUGH', 'DATE_FORMATS', 'DATES_NEEDED',
-           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'few', 'DataNote', 'note', 'write_bytes', 'tidy', 'Column',
-           'words', 'unit_of', 'decimals', 'guess_number', 'date_format', 'parse_dates', 'guess_text', 'guess_kind',
-           'describe']
+           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'few', 'DataNote', 'note', 'whole_file', 'write_bytes', 'tidy',
+           'Column', 'words', 'unit_of', 'decimals', 'guess_number', 'date_format', 'parse_dates', 'guess_text',
+           'guess_kind', 'describe']
 
 # %% ../nbs/00_columns.ipynb #imports
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -63,19 +65,26 @@ def note(text: str) -> None:
     warnings.warn(DataNote(text), stacklevel=3)
 
 # %% ../nbs/00_columns.ipynb #write-bytes
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename."""
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write to, that is there whole or not at all: temporary name, flush, rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(data)
 
 # %% ../nbs/00_columns.ipynb #tidy-object
 DTYPES = {"boolean": "boolean", "integer": "Int64"}  # by what pandas infers from objects

@@ -110,7 +110,7 @@ class Encoder:
 def fit_encoder(frame: pd.DataFrame, schema: Schema) -> Encoder:
     """Learn the codecs of all modelled columns from training rows."""
     patients = frame[schema.patient] if schema.patient in frame else None
-    bins = int(np.clip(len(frame) // 250, 8, 20))
+    bins = int(np.clip(len(frame) // 200, 8, 32))
     codecs: dict[str, Codec] = {}
     for name in schema.modelled:
         if name in schema.numeric:

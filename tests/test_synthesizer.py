@@ -12,6 +12,7 @@ import torch
 
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.synthesizer import Synthesizer
+from synthmed_nb.tables import read_table, write_parts
 
 
 def clinic(rows: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -157,3 +158,62 @@ def test_no_pickle_in_the_model_folder(fitted, tmp_path):
     fitted[1].save(tmp_path)
     for path in Path(tmp_path).iterdir():
         assert path.read_bytes()[:2] not in (b"\x80\x04", b"\x80\x05", b"PK")
+
+
+def test_sets_and_ranges_hold_in_every_row(fitted):
+    _, model = fitted
+    wishes = {"ward": ["A", "C"], "age_years": (40, 59), "sbp_mmhg": (None, 130)}
+    rows = model.sample(3000, given=wishes, seed=1)
+    assert set(rows["ward"]) == {"A", "C"} and rows["age_years"].between(40, 59).all()
+    assert (rows["sbp_mmhg"] <= 130).all()
+    assert rows["age_years"].value_counts().max() < 300  # not heaped at the ends
+    doses = model.sample(500, given={"dose": {5, 10, 20}}, seed=1)["dose"]
+    assert set(doses) == {5, 10, 20}
+
+
+def test_the_first_rows_do_not_depend_on_how_many_are_asked_for(fitted, tmp_path):
+    _, model = fitted
+    many = model.sample(5000, seed=4, balance="ward")
+    few = model.sample(37, seed=4, balance="ward")
+    pd.testing.assert_frame_equal(many.head(37), few)
+    assert many["ward"].value_counts().max() - many["ward"].value_counts().min() <= 1
+    write_parts(model.stream(5000, seed=4, balance="ward"), tmp_path / "many.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "many.parquet"), many)
+
+
+def test_more_privacy_is_more_noise(fitted):
+    frame, model = fitted
+    ties = [
+        model.sample(2000, seed=1, privacy=privacy)[["age_years", "sbp_mmhg"]].corr().iloc[0, 1]
+        for privacy in (0.0, 0.5, 1.0)
+    ]
+    assert ties[0] > ties[1] > ties[2]
+    assert model.sample(2000, seed=1, privacy=1.0)["ward"].nunique() == 3  # all are common
+
+
+def test_a_condition_is_refused_before_any_work(fitted):
+    _, model = fitted
+    for wrong in ({"given": {"ward": "Z"}}, {"balance": "age_years"}, {"privacy": 2.0}):
+        with pytest.raises(InputError):
+            model.stream(10, **wrong)
+
+
+def test_training_cut_off_and_taken_up_again_ends_in_the_same_bytes(tmp_path):
+    frame = clinic()
+    schema = Schema.detect(frame, target="insulin")
+
+    def pull(done: float, note: str) -> None:
+        if done > 0.1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Synthesizer(schema, steps=200).fit(frame, progress=pull, checkpoint=tmp_path / "state")
+    resumed = Synthesizer(schema, steps=200).fit(frame, checkpoint=tmp_path / "state")
+    resumed.save(tmp_path / "resumed")
+    Synthesizer(schema, steps=200).fit(frame).save(tmp_path / "whole")
+    for file in ("weights.safetensors", "model.json"):
+        assert (tmp_path / "resumed" / file).read_bytes() == (
+            tmp_path / "whole" / file
+        ).read_bytes()
+    with pytest.raises(InputError, match="cannot be taken up"):
+        Synthesizer(schema, steps=200).fit(frame.head(400), checkpoint=tmp_path / "state")
