@@ -219,7 +219,7 @@ def learn(
     held = torch.from_numpy(held_out_rows(owners, seed))
     shared = dependence(tokens[~held].cpu().numpy())
     schedule, groups = ColumnSchedule(column_exponents(shared)), colour_columns(shared, EVALUATIONS)
-    size = UNetSize.for_rows(len(tokens))
+    size = UNetSize.for_table(*tokens.shape)
     model = RecordModel.untrained(words, schedule, groups, size, seed)
     _start_from_frequencies(model.token_net, words, tokens[~held])
     config = train_config(len(tokens), seed, steps)

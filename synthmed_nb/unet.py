@@ -208,12 +208,12 @@ class UNetSize:
     freedom: float  # of bins to leave their curve, in [0, 1]
 
     @classmethod
-    def for_rows(cls, rows: int) -> "UNetSize":
+    def for_table(cls, rows: int, columns: int) -> "UNetSize":
         """The size for a table of `rows` training rows."""
         freedom = min(1.0, 0.3 * (rows / 10_000) ** 2)
         if rows < 5_000:
             return cls((96, 64, 32), 8, freedom)
-        if rows < 20_000:
+        if rows * columns < 1_000_000:
             return cls((192, 96, 48), 16, freedom)
         return cls((384, 192, 96), 16, freedom)
 
@@ -221,5 +221,5 @@ class UNetSize:
     def for_numbers(self) -> tuple[int, ...]:
         """Widths for residuals: there are numbers to hold together, and no codes to know."""
         return tuple(
-            min(width, most) for width, most in zip(self.widths, (96, 48, 24), strict=True)
+            min(width, most) for width, most in zip(self.widths, (192, 96, 48), strict=True)
         )

@@ -1,0 +1,259 @@
+"""Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
+
+WHAT is `tables`, `steps`, `networks`, `speed`, `gaps` or `balance`; see the functions. A TABLE is
+`nhanes`, the embedded one, or a name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder
+that SYNTHMED_DATA names. `--minutes` caps each training.
+"""
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import KNNImputer
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+import synthmed_nb.model as model_room
+import synthmed_nb.unet as unet_room
+from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
+from synthmed_nb.schedules import colour_columns
+from synthmed_nb.schema import DataNote
+from synthmed_nb.unet import Block
+
+warnings.simplefilter("ignore", DataNote)
+PAPER = ("adult", "default_credit", "shoppers", "magic", "beijing_pm25", "diabetes130")
+
+
+def line(*cells: object) -> None:
+    shown = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    print("|", " | ".join(shown), "|", flush=True)
+
+
+def split(name: str) -> tuple[Schema, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Schema, train rows, and the fixed test rows in two halves."""
+    if name == "nhanes":
+        table = datasets.load_nhanes()
+        schema = Schema.detect(table, target="diabetes")
+        return schema, *schema.split(table, seed=0)
+    table = datasets.load(name)
+    about = datasets.PUBLIC[name]
+    test = np.zeros(len(table), dtype=bool)
+    test[datasets.test_rows(name)] = True
+    schema = Schema.detect(table[~test], target=about.target, patient=about.patient)
+    real = schema.check(table[test].reset_index(drop=True))
+    sides = [np.arange(len(real)) % 2] if about.patient is None else [
+        pd.factorize(real[about.patient])[0] % 2
+    ]  # fmt: skip
+    halves = [real[sides[0] == side].reset_index(drop=True) for side in (0, 1)]
+    return schema, schema.check(table[~test].reset_index(drop=True)), *halves
+
+
+def measure(name: str, minutes: float | None, seed: int = 0) -> list[object]:
+    """One training and what came of it."""
+    schema, train, holdout, reference = split(name)
+    start = time.monotonic()
+    model = Synthesizer(schema, seed=seed).fit(train, minutes=minutes)
+    fitted = time.monotonic()
+    synthetic = model.sample(len(train), seed=seed + 1)
+    sampled = time.monotonic()
+    found = evaluate(train, holdout, synthetic, schema, seed=seed)
+    checked = audit(train, holdout, reference, synthetic, schema, seed=seed)
+    f, u = found.fidelity, found.utility
+    return [
+        name, f"{len(train):,} x {len(schema.modelled)}", round(fitted - start),
+        round(sampled - fitted, 1), f.shape.value, f.trend.value, f.trend.floor, f.detection.auc,
+        1 - (2 * max(0.5, f.detection.auc) - 1), f.detection.auc_at_floor_size,
+        u.gap if u else "", *(a.auc for a in checked.attacks), checked.verdict,
+    ]  # fmt: skip
+
+
+def tables(names: list[str], minutes: float | None) -> None:
+    """Fidelity in the forms of the papers, utility and attacks, one line a table."""
+    heads = "table; rows; fit s; sample s; Shape %; Trend %; its floor; C2ST AUC against train; "
+    heads += "its score; against holdout; gap; distance AUC; density-ratio AUC; verdict"
+    line(*heads.split("; "))
+    line(*["---"] * len(heads.split("; ")))
+    for name in names or PAPER:
+        line(*measure(name, minutes))
+
+
+def steps(names: list[str], minutes: float | None) -> None:
+    """Quality against the number of steps in which tokens are written."""
+    line("table", "steps", "sample s", "Shape %", "Trend %", "C2ST AUC against train")
+    for name in names or ("nhanes",):
+        schema, train, holdout, _ = split(name)
+        model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+        shared = model_room.dependence(tokens_of(model, train))
+        for count in (8, 12, 16, 24, len(schema.modelled)):
+            groups = colour_columns(shared, count)
+            model._model = model_room.replace(model._model, groups=groups)
+            start = time.monotonic()
+            synthetic = model.sample(len(train), seed=1)
+            spent = time.monotonic() - start
+            f = evaluate(train, holdout, synthetic, schema).fidelity
+            line(name, len(groups), spent, f.shape.value, f.trend.value, f.detection.auc)
+
+
+def tokens_of(model: Synthesizer, train: pd.DataFrame) -> np.ndarray:
+    from synthmed_nb.encoder import encode
+
+    return encode(model._encoder, train)[0]
+
+
+class WithoutSkips(unet_room.UNet):
+    """The same U-Net, but nothing is carried past the waist."""
+
+    def forward(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        noise, h = self.noise(noise), self.enter(x)
+        widths = []
+        for block, narrow in zip(self.down, self.narrow, strict=True):
+            h = block(h, noise)
+            widths.append(h.shape[1])
+            h = narrow(h)
+        h = self.waist(h, noise)
+        for width, widen, block in zip(
+            reversed(widths), reversed(self.widen), reversed(self.up), strict=True
+        ):
+            h = block(widen(torch.cat([h, h.new_zeros(len(h), width)], dim=-1)), noise)
+        return self.norm(h)
+
+
+class Plain(nn.Module):
+    """As many blocks as the U-Net has, all of one width: a plain residual MLP."""
+
+    def __init__(self, inputs: int, noises: int, widths: tuple[int, ...], dropout: float = 0.0):
+        super().__init__()
+        self.noise = nn.Sequential(nn.Linear(noises, 64), nn.SiLU())
+        self.enter = nn.Linear(inputs, widths[0])
+        self.blocks = nn.ModuleList(
+            Block(widths[0], 64, dropout) for _ in range(2 * len(widths) - 1)
+        )
+        self.norm = nn.LayerNorm(widths[0])
+
+    def forward(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        noise, h = self.noise(noise), self.enter(x)
+        for block in self.blocks:
+            h = block(h, noise)
+        return self.norm(h)
+
+
+def networks(names: list[str], minutes: float | None) -> None:
+    """U-Net, no skips and plain MLP at equal seconds."""
+    line("table", "network", "parameters", "steps", "held-out loss", "Trend %", "C2ST AUC")
+    unet = unet_room.UNet
+    for name in names or ("nhanes", "shoppers", "thyroid"):
+        schema, train, holdout, _ = split(name)
+        for kind in (unet, WithoutSkips, Plain):
+            unet_room.UNet = kind
+            model = Synthesizer(schema, seed=0).fit(train, minutes=minutes or 1.0)
+            unet_room.UNet = unet
+            f = evaluate(train, holdout, model.sample(len(train), seed=1), schema).fidelity
+            told = model.training_["tokens"]
+            line(name, kind.__name__, model.training_["parameters"], told["steps"], told["best"],
+                 f.trend.value, f.detection.auc)  # fmt: skip
+
+
+def speed(names: list[str], minutes: float | None) -> None:
+    """Rows drawn per second by networks of full size; their training does not matter here."""
+    line("table", "columns", "rows per second", "threads")
+    for name in names or ("adult", "diabetes130"):
+        schema, train, _, _ = split(name)
+        model = Synthesizer(schema, steps=10).fit(train)
+        model.sample(10)
+        start = time.monotonic()
+        for _ in model.stream(16_384):
+            pass
+        spent = time.monotonic() - start
+        line(name, len(schema.modelled), round(16_384 / spent), torch.get_num_threads())
+
+
+def gaps(names: list[str], minutes: float | None) -> None:
+    """Imputation of hidden cells of unseen patients: error against mean or mode, and kNN."""
+    line("table", "method", "numbers: RMSE / SD", "categories: accuracy")
+    for name in names or ("nhanes",):
+        schema, train, holdout, _ = split(name)
+        model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+        rng = np.random.default_rng(0)
+        wide = [c for c in schema.modelled if c in schema.numeric]
+        narrow = [c for c in schema.modelled if c not in schema.numeric]
+        hidden = {c: (rng.random(len(holdout)) < 0.1) & holdout[c].notna() for c in schema.modelled}
+        blurred = holdout.copy()
+        for c, cells in hidden.items():
+            blurred[c] = blurred[c].mask(cells)
+        simple = blurred.copy()
+        for c in schema.modelled:
+            fill = train[c].astype(float).mean() if c in wide else train[c].mode()[0]
+            simple[c] = simple[c].astype(float if c in wide else object).fillna(fill)
+        filled = {"one draw": model.impute(blurred), "25 draws": model.impute(blurred, draws=25)}
+        filled |= {"mean or mode": simple, "kNN": _by_neighbours(train, blurred, wide, narrow)}
+        for method, found in filled.items():
+            errors, right = [], []
+            for c, cells in hidden.items():
+                if c in wide:
+                    gap = found[c].astype(float)[cells] - holdout[c].astype(float)[cells]
+                    errors.append(np.sqrt((gap**2).mean()) / train[c].astype(float).std())
+                else:
+                    same = found[c].astype(str)[cells] == holdout[c].astype(str)[cells]
+                    right.append(same.mean())
+            line(name, method, float(np.mean(errors)), float(np.mean(right)))
+
+
+def balance(names: list[str], minutes: float | None) -> None:
+    """Recall of the rarer class on unseen patients: trained on synthetic rows, balanced or not."""
+    line("table", "trained on", "share of the rarer class", "its recall", "AUC")
+    for name in names or ("shoppers",):
+        schema, train, holdout, _ = split(name)
+        model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+        rarer = train[schema.target].value_counts().index[-1]
+        tables = {
+            "real": train,
+            "synthetic": model.sample(len(train), seed=1),
+            "synthetic, balanced": model.sample(len(train), balance=schema.target, seed=1),
+        }
+        for kind, rows in tables.items():
+            design = pd.get_dummies(pd.concat([rows, holdout])[schema.modelled], dtype=float)
+            design = design.drop(columns=[c for c in design if str(c).startswith(schema.target)])
+            labels = (pd.concat([rows, holdout])[schema.target] == rarer).to_numpy()
+            forest = HistGradientBoostingClassifier(random_state=0)
+            forest.fit(design[: len(rows)], labels[: len(rows)])
+            chances = forest.predict_proba(design[len(rows) :])[:, 1]
+            real = labels[len(rows) :]
+            line(name, kind, float(labels[: len(rows)].mean()), float((chances[real] > 0.5).mean()),
+                 float(roc_auc_score(real, chances)))  # fmt: skip
+
+
+def _by_neighbours(
+    train: pd.DataFrame, blurred: pd.DataFrame, wide: list[str], narrow: list[str]
+) -> pd.DataFrame:
+    """Five nearest training rows; numbers standardised, categories one-hot and the largest wins."""
+    both = pd.concat([train, blurred], ignore_index=True)
+    numbers = both[wide].astype(float)
+    middle, spread = numbers[: len(train)].mean(), numbers[: len(train)].std()
+    parts, owners = [(numbers - middle) / spread], list(wide)
+    for c in narrow:
+        hot = pd.get_dummies(both[c].astype(str)).astype(float).drop(columns="nan", errors="ignore")
+        parts.append(hot.mask(both[c].isna()))
+        owners += [c] * hot.shape[1]
+    wide_table = np.hstack([part.to_numpy() for part in parts])
+    knn = KNNImputer(n_neighbors=5, keep_empty_features=True).fit(wide_table[: len(train)])
+    done, owners = knn.transform(wide_table[len(train) :]), np.array(owners)
+    found = blurred.copy().astype(object)
+    for c in wide:
+        found[c] = done[:, owners == c][:, 0] * spread[c] + middle[c]
+    for c, part in zip(narrow, parts[1:], strict=True):
+        levels = part.columns.to_numpy()[done[:, owners == c].argmax(axis=1)]
+        found[c] = found[c].astype(str).where(blurred[c].notna().to_numpy(), levels)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["tables", "steps", "networks", "speed", "gaps", "balance"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--minutes", type=float)
+    args = parser.parse_args()
+    globals()[args.what](args.names, args.minutes)
