@@ -118,8 +118,8 @@ def find_grains(values: np.ndarray, step: float, offset: float) -> tuple[tuple[f
     chance = np.where(steps[:, None] >= steps, points[:, None] / points, 1.0)
     seen = (cells[:, None] % steps == 0).mean(axis=0)
     shares = scipy.optimize.nnls(chance, seen)[0]
-    least = np.maximum(0.02, 3 * np.sqrt(chance[:, -1] / n))
-    shares[(shares < np.maximum(least, FLOOR / n)) & (steps > 1)] = 0
+    least = np.where(steps > 1, np.maximum(0.02, 3 * np.sqrt(chance[:, -1] / n)), 0)
+    shares[shares < np.maximum(least, FLOOR / n)] = 0
     shares = shares / shares.sum() if shares.any() else (steps == 1).astype(float)
     return tuple((float(k * step), float(w)) for k, w in zip(steps, shares, strict=True) if w)
 

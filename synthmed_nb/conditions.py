@@ -7,7 +7,7 @@ __all__ = ['Request', 'Wish', 'read_wish', 'Conditions']
 
 # %% ../nbs/17_conditions.ipynb #imports
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def _place(encoder: Encoder, name: str) -> int:
 def _level(codec: CategoryCodec, name: str, value: object) -> int:
     """Token of a level."""
     for token, level in enumerate(codec.levels):
-        if str(level) == str(value):
+        if level == value or str(level) == str(value):
             return token
     rule = "a level that 11 training patients or more hold"
     raise _refuse(name, "the given value is not known to the model in", rule)
@@ -100,11 +100,14 @@ def read_wish(encoder: Encoder, name: str, value: object) -> Wish:
     if isinstance(value, tuple):
         return _range_wish(encoder, name, value)
     numbers = np.unique([_number(column, v) for v in several])
+    if not codec.laws and not np.isin(numbers, codec.spikes).all():
+        rule = "this column takes few values; only those that 11 patients or more hold"
+        raise _refuse(name, "a given value is not known to the model in", rule)
     tokens, _ = encode_number(codec, numbers, np.random.default_rng(0))
     weights[tokens] = 1
     return Wish(name, place, weights, ranks, len(numbers) == 1, numbers)
 
-
+# %% ../nbs/17_conditions.ipynb #range-wish
 def _range_wish(encoder: Encoder, name: str, ends: tuple) -> Wish:
     codec, column = encoder.codecs[name], encoder.schema.column(name)
     if len(ends) != 2:
@@ -113,6 +116,11 @@ def _range_wish(encoder: Encoder, name: str, ends: tuple) -> Wish:
         open_end if end is None else _number(column, end)
         for end, open_end in zip(ends, (-math.inf, math.inf), strict=True)
     )
+    if codec.step:  # the outermost numbers that can be made
+        cells = (low - codec.offset) / codec.step, (high - codec.offset) / codec.step
+        low = codec.offset + np.ceil(cells[0] - 1e-9) * codec.step
+        high = codec.offset + np.floor(cells[1] + 1e-9) * codec.step
+        low, high = round(float(low), codec.decimals), round(float(high), codec.decimals)
     ranks = token_spans(codec, low, high)
     weights = ranks[:, 1] - ranks[:, 0]
     if not weights.any():
@@ -190,6 +198,17 @@ class Conditions:
             inside = low + (high - low) * ndtr(residuals[:, number])
             residuals[:, number] = ndtri(np.clip(inside, 1e-4, 1 - 1e-4))
         return residuals
+
+    @property
+    def decoder(self) -> Encoder:
+        """The encoder, with numbers in a range put on their finest grain: none leaves the range."""
+        codecs = dict(self.encoder.codecs)
+        for wish in self.wishes:
+            if wish.limits != (-math.inf, math.inf):
+                codec = codecs[wish.name]
+                fine = tuple(((codec.step, 1.0),) for _ in codec.laws)
+                codecs[wish.name] = replace(codec, grains=fine)
+        return replace(self.encoder, codecs=codecs)
 
     def hold(self, table: pd.DataFrame) -> pd.DataFrame:
         """The drawn rows, with numbers put exactly on what was asked."""

@@ -217,7 +217,8 @@ def learn(
         The model, and a record of the training in plain JSON types.
     """
     held = torch.from_numpy(held_out_rows(owners, seed))
-    shared = dependence(tokens[~held].cpu().numpy())
+    some = np.random.default_rng(seed).permutation(np.flatnonzero(~held.numpy()))
+    shared = dependence(tokens.cpu().numpy()[some])
     schedule, groups = ColumnSchedule(column_exponents(shared)), colour_columns(shared, EVALUATIONS)
     size = UNetSize.for_table(*tokens.shape)
     model = RecordModel.untrained(words, schedule, groups, size, seed)

@@ -192,6 +192,7 @@ class Synthesizer:
         if n < 1:
             raise InputError(f"{n} rows", rule="at least 1 row is asked for", fix="ask for more")
         leaning = conditions.leaning + floors.leaning(self._fitted)
+        self._refuse_nothing(leaning, balance)
 
         def parts() -> Iterator[pd.DataFrame]:
             for block, start in enumerate(range(0, n, BLOCK)):
@@ -199,13 +200,28 @@ class Synthesizer:
                 request = conditions.request(start, start + BLOCK)
                 tokens, residuals = self._complete(request, leaning, **options)
                 residuals = conditions.squeeze(tokens, residuals)
-                table = conditions.hold(decode(self._fitted, tokens, residuals))
+                table = conditions.hold(decode(conditions.decoder, tokens, residuals))
                 yield table.head(n - start)
                 if progress:
                     stop = min(start + BLOCK, n)
                     progress(stop / n, f"{stop:,} rows")
 
         return parts()
+
+    def _refuse_nothing(self, leaning: np.ndarray, balance: str | None) -> None:
+        """InputError where wishes and floors together leave a column without a value."""
+        ends = np.cumsum(self._fitted.sizes)[:-1]
+        for (name, codec), part in zip(
+            self._fitted.codecs.items(), np.split(leaning, ends), strict=True
+        ):
+            levels = len(getattr(codec, "levels", ()))
+            if np.isneginf(part).all() or (name == balance and np.isneginf(part[:levels]).any()):
+                raise InputError(
+                    "too few patients hold what is asked of",
+                    column=name,
+                    rule="with more privacy, more patients must hold a category",
+                    fix="ask for other values, or for less privacy",
+                )
 
     def impute(self, frame: pd.DataFrame, draws: int = 1, seed: int = 0) -> pd.DataFrame:
         """Fill the gaps of a table given what is there; other cells stay as they are.
@@ -219,7 +235,10 @@ class Synthesizer:
         Raises:
             InputError: if the table does not fit the schema.
         """
-        frame = self.schema.check(frame)
+        if draws < 1:
+            raise InputError(f"{draws} draws", rule="at least 1 draw", fix="ask for more")
+        checked = self.schema.check(frame)
+        index, frame = checked.index, checked.reset_index(drop=True)
         known = frame[self.schema.modelled].notna()
         filled, several = frame.copy(), [self._drawn(frame, seed + i) for i in range(draws)]
         for name in self.schema.modelled:
@@ -227,9 +246,9 @@ class Synthesizer:
             if name in self.schema.numeric:
                 cells = cells.quantile(0.5, axis=1, interpolation="lower")
             else:
-                cells = cells.mode(axis=1)[0]
+                cells = cells.mode(axis=1).reindex(columns=[0])[0]
             filled[name] = frame[name].where(known[name], cells.astype(frame[name].dtype))
-        return filled
+        return filled.set_axis(index)
 
     def _drawn(self, frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         """A draw for every gap of a checked table."""

@@ -10,6 +10,7 @@ __all__ = ['FORMATS', 'GAPS', 'WHOLE', 'NUMBER', 'TRUTH', 'BROKEN', 'format_of',
 import csv
 import gzip
 import hashlib
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -212,8 +213,12 @@ def write_parts(parts: Iterable[pd.DataFrame], path: str | Path, rows: int = 1 <
                 ) from None
             return
         packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if ending == ".csv.gz" else file
-        for i, part in enumerate(gathered):
-            packed.write(part.to_csv(index=False, header=i == 0, lineterminator="\n").encode())
+        first, second = next(gathered), next(gathered, None)
+        more = [] if second is None else itertools.chain([second], gathered)
+        dates = None if second is None else "%Y-%m-%d %H:%M:%S"  # the same in all parts
+        for i, part in enumerate(itertools.chain([first], more)):
+            text = part.to_csv(index=False, header=i == 0, lineterminator="\n", date_format=dates)
+            packed.write(text.encode())
         if packed is not file:
             packed.close()
 

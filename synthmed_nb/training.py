@@ -210,6 +210,8 @@ class Run:
         torch.set_rng_state(tensors["luck"])
         self.batches.queue = tensors["queue"]
         self.step, self.seconds = state["step"], state["seconds"]
+        if state["result"]["stopped_by"] == "minutes":  # there may be more minutes now
+            state["result"]["stopped_by"] = ""
         curve = [tuple(point) for point in state["result"].pop("curve")]
         self.result = TrainResult(**state["result"], curve=curve)
 
@@ -224,6 +226,7 @@ class Run:
             follow(self.average, self.net, self.step, self.config.ema_decay)
         else:
             _roll_back(self.result, self.best, self.net, self.average)
+            self.optimizer.state.clear()
         self.step += 1
         self.result.steps = self.step
 

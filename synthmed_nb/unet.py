@@ -102,6 +102,7 @@ def score_curves(scores: Tensor, columns: Tensor, degree: int = 2) -> Tensor:
     Returns:
         Shape (tokens, curves), 0 where there is no score; else a row's squares sum to 1 on average.
     """
+    scores, columns = scores.cpu(), columns.cpu()
     parts = [torch.zeros(len(scores), 0)]
     for column in columns[~scores.isnan()].unique(sorted=True).tolist():
         here = ((columns == column) & ~scores.isnan()).nonzero().flatten()
@@ -163,6 +164,7 @@ class RecordUNet(nn.Module):
         ends, columns = torch.tensor(sizes).cumsum(0), len(sizes)
         self.register_buffer("offsets", ends - torch.tensor(sizes), persistent=False)
         self.register_buffer("hidden_rows", ends[-1] + torch.arange(columns), persistent=False)
+        freedom = freedom.cpu()
         more = F.pad(curves, (0, 0, 0, columns)), F.pad(freedom, (0, columns), value=1.0)
         self.embedding = TokenTable(*more, embedding, embedding**-0.5)
         self.trunk = UNet(columns * embedding + numbers, columns, widths, dropout)
