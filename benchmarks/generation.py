@@ -1,36 +1,33 @@
 """Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
 
-WHAT is `tables`, `steps`, `networks`, `speed`, `gaps` or `balance`; see the functions. A TABLE is
-`nhanes`, the embedded one, or a name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder
-that SYNTHMED_DATA names. `--minutes` caps each training.
+WHAT is the name of a function below: `tables`, `steps`, `networks`, `knob`, `speed`, `gaps` or
+`balance`. A TABLE is `nhanes`, the embedded one, or a name in `synthmed_nb.datasets.PUBLIC`;
+those lie in the folder that SYNTHMED_DATA names. `--minutes` caps each training.
 """
 
 import argparse
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
+from measure import line
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import KNNImputer
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-import synthmed_nb.model as model_room
 import synthmed_nb.unet as unet_room
 from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
-from synthmed_nb.schedules import colour_columns
+from synthmed_nb.encoder import encode
+from synthmed_nb.schedules import colour_columns, dependence
 from synthmed_nb.schema import DataNote
 from synthmed_nb.unet import Block
 
 warnings.simplefilter("ignore", DataNote)
 PAPER = ("adult", "default_credit", "shoppers", "magic", "beijing_pm25", "diabetes130")
-
-
-def line(*cells: object) -> None:
-    shown = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
-    print("|", " | ".join(shown), "|", flush=True)
 
 
 def split(name: str) -> tuple[Schema, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -45,10 +42,8 @@ def split(name: str) -> tuple[Schema, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     test[datasets.test_rows(name)] = True
     schema = Schema.detect(table[~test], target=about.target, patient=about.patient)
     real = schema.check(table[test].reset_index(drop=True))
-    sides = [np.arange(len(real)) % 2] if about.patient is None else [
-        pd.factorize(real[about.patient])[0] % 2
-    ]  # fmt: skip
-    halves = [real[sides[0] == side].reset_index(drop=True) for side in (0, 1)]
+    owners = np.arange(len(real)) if about.patient is None else pd.factorize(real[about.patient])[0]
+    halves = [real[owners % 2 == side].reset_index(drop=True) for side in (0, 1)]
     return schema, schema.check(table[~test].reset_index(drop=True)), *halves
 
 
@@ -87,21 +82,15 @@ def steps(names: list[str], minutes: float | None) -> None:
     for name in names or ("nhanes",):
         schema, train, holdout, _ = split(name)
         model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
-        shared = model_room.dependence(tokens_of(model, train))
+        shared = dependence(encode(model._encoder, train)[0])
         for count in (8, 12, 16, 24, len(schema.modelled)):
             groups = colour_columns(shared, count)
-            model._model = model_room.replace(model._model, groups=groups)
+            model._model = replace(model._model, groups=groups)
             start = time.monotonic()
             synthetic = model.sample(len(train), seed=1)
             spent = time.monotonic() - start
             f = evaluate(train, holdout, synthetic, schema).fidelity
             line(name, len(groups), spent, f.shape.value, f.trend.value, f.detection.auc)
-
-
-def tokens_of(model: Synthesizer, train: pd.DataFrame) -> np.ndarray:
-    from synthmed_nb.encoder import encode
-
-    return encode(model._encoder, train)[0]
 
 
 class WithoutSkips(unet_room.UNet):
@@ -155,6 +144,23 @@ def networks(names: list[str], minutes: float | None) -> None:
             told = model.training_["tokens"]
             line(name, kind.__name__, model.training_["parameters"], told["steps"], told["best"],
                  f.trend.value, f.detection.auc)  # fmt: skip
+
+
+def knob(names: list[str], minutes: float | None) -> None:
+    """The privacy knob: fidelity, utility and attacks at four settings, of two samples each."""
+    heads = "table; privacy; C2ST AUC; Trend %; gap; distance AUC; density-ratio AUC"
+    line(*heads.split("; "))
+    for name in names or ("nhanes",):
+        schema, train, holdout, reference = split(name)
+        model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+        for privacy in (0.0, 0.25, 0.5, 1.0):
+            for seed in (1, 2):
+                synthetic = model.sample(len(train), seed=seed, privacy=privacy)
+                found = evaluate(train, holdout, synthetic, schema)
+                checked = audit(train, holdout, reference, synthetic, schema)
+                f, u = found.fidelity, found.utility
+                line(name, privacy, f.detection.auc, f.trend.value, u.gap if u else "",
+                     *(attack.auc for attack in checked.attacks))  # fmt: skip
 
 
 def speed(names: list[str], minutes: float | None) -> None:
@@ -252,7 +258,8 @@ def _by_neighbours(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tables", "steps", "networks", "speed", "gaps", "balance"])
+    what = ["tables", "steps", "networks", "knob", "speed", "gaps", "balance"]
+    parser.add_argument("what", choices=what)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)
     args = parser.parse_args()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLOOR', 'COARSE', 'holders', 'CategoryCodec', 'lattice', 'find_grains', 'find_spikes', 'tail_end', 'number_limits',
            'law_groups', 'smooth_law', 'find_cuts', 'grain_of', 'spread_ties', 'NumberCodec', 'fit_number',
-           'encode_number', 'decode_number', 'token_spans']
+           'encode_number', 'decode_number', 'lattice_ends', 'token_spans']
 
 # %% ../nbs/10_codecs.ipynb #imports
 import math
@@ -381,13 +381,20 @@ def _rounded(values: np.ndarray, luck: np.ndarray, grains: tuple, offset: float)
     return offset + np.rint((values - offset) / step) * step
 
 # %% ../nbs/10_codecs.ipynb #spans
+def lattice_ends(codec: NumberCodec, low: float, high: float) -> tuple[float, float]:
+    """The outermost lattice points from `low` to `high`; the two themselves without a lattice."""
+    if not codec.step:
+        return low, high
+    first = np.ceil((low - codec.offset) / codec.step - 1e-9)
+    last = np.floor((high - codec.offset) / codec.step + 1e-9)
+    ends = codec.offset + np.array([first, last]) * codec.step
+    return tuple(np.round(ends, codec.decimals).tolist())
+
+
 def token_spans(codec: NumberCodec, low: float, high: float) -> np.ndarray:
     """Lowest and highest rank, in [0, 1], of each token between `low` and `high`: (tokens, 2)."""
-    if codec.step:
-        first = math.ceil((low - codec.offset) / codec.step - 1e-9) if low > -math.inf else low
-        last = math.floor((high - codec.offset) / codec.step + 1e-9) if high < math.inf else high
-        low = codec.offset + (first - 0.5) * codec.step
-        high = codec.offset + (last + 0.5) * codec.step
+    low, high = lattice_ends(codec, low, high)
+    low, high = low - codec.step / 2, high + codec.step / 2
     spans = np.zeros((codec.size, 2))
     spans[: len(codec.spikes), 1] = [low <= spike <= high for spike in codec.spikes]
     for i, law in enumerate(codec.laws):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from .codecs import CategoryCodec, encode_number, token_spans
+from .codecs import CategoryCodec, encode_number, lattice_ends, token_spans
 from .encoder import Encoder, from_numbers, to_numbers
 from .schema import Column, InputError
 
@@ -116,11 +116,7 @@ def _range_wish(encoder: Encoder, name: str, ends: tuple) -> Wish:
         open_end if end is None else _number(column, end)
         for end, open_end in zip(ends, (-math.inf, math.inf), strict=True)
     )
-    if codec.step:  # the outermost numbers that can be made
-        cells = (low - codec.offset) / codec.step, (high - codec.offset) / codec.step
-        low = codec.offset + np.ceil(cells[0] - 1e-9) * codec.step
-        high = codec.offset + np.floor(cells[1] + 1e-9) * codec.step
-        low, high = round(float(low), codec.decimals), round(float(high), codec.decimals)
+    low, high = lattice_ends(codec, low, high)
     ranks = token_spans(codec, low, high)
     weights = ranks[:, 1] - ranks[:, 0]
     if not weights.any():

@@ -202,9 +202,8 @@ def reveal_order(
     """The groups of columns in a random order of their mean vanishing times, latest first."""
     luck = torch.rand(len(groups), generator=generator)
     owner = {column: i for i, group in enumerate(groups) for column in group}
-    times = schedule.inverse(luck[[owner[c] for c in sorted(owner)]][None]).flatten()
-    place = {column: i for i, column in enumerate(sorted(owner))}
-    late = torch.stack([times[[place[c] for c in group]].mean() for group in groups])
+    times = schedule.inverse(luck[[owner[column] for column in range(len(owner))]][None]).flatten()
+    late = torch.stack([times[list(group)].mean() for group in groups])
     return [groups[i] for i in late.argsort(descending=True, stable=True).tolist()]
 
 

@@ -193,6 +193,7 @@ class Synthesizer:
             raise InputError(f"{n} rows", rule="at least 1 row is asked for", fix="ask for more")
         leaning = conditions.leaning + floors.leaning(self._fitted)
         self._refuse_nothing(leaning, balance)
+        decoder = conditions.decoder
 
         def parts() -> Iterator[pd.DataFrame]:
             for block, start in enumerate(range(0, n, BLOCK)):
@@ -200,7 +201,7 @@ class Synthesizer:
                 request = conditions.request(start, start + BLOCK)
                 tokens, residuals = self._complete(request, leaning, **options)
                 residuals = conditions.squeeze(tokens, residuals)
-                table = conditions.hold(decode(conditions.decoder, tokens, residuals))
+                table = conditions.hold(decode(decoder, tokens, residuals))
                 yield table.head(n - start)
                 if progress:
                     stop = min(start + BLOCK, n)
@@ -271,7 +272,9 @@ class Synthesizer:
         """
         tokens, _ = encode(self._fitted, self.schema.check(frame), seed)
         tokens = torch.from_numpy(tokens).to(self._where)
-        return record_surprise(self._model, tokens, seed=seed).cpu().numpy()
+        model = self._model
+        parts = model.token_net, model.words, model.schedule
+        return record_surprise(*parts, tokens, seed).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write the model as JSON and safetensors; no training row is in it, and no code."""

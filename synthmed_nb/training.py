@@ -155,7 +155,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             net.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        self.result, self.step, self.seconds = TrainResult(), 0, 0.0
+        self.result, self.seconds = TrainResult(), 0.0
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"net": self.net, "average": self.average, "best": self.best}
@@ -173,7 +173,6 @@ class Run:
         tensors["queue"] = self.batches.queue.clone()
         state = {
             "key": key,
-            "step": self.step,
             "seconds": self.seconds,
             "result": asdict(self.result),
         }
@@ -209,7 +208,7 @@ class Run:
         self.generator.set_state(tensors["generator"])
         torch.set_rng_state(tensors["luck"])
         self.batches.queue = tensors["queue"]
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.seconds = state["seconds"]
         if state["result"]["stopped_by"] == "minutes":  # there may be more minutes now
             state["result"]["stopped_by"] = ""
         curve = [tuple(point) for point in state["result"].pop("curve")]
@@ -223,12 +222,11 @@ class Run:
         value = task.loss(self.net, self.batches.draw(), self.generator)
         if torch.isfinite(value):
             _update(self.net, self.optimizer, value)
-            follow(self.average, self.net, self.step, self.config.ema_decay)
+            follow(self.average, self.net, self.result.steps, self.config.ema_decay)
         else:
             _roll_back(self.result, self.best, self.net, self.average)
             self.optimizer.state.clear()
-        self.step += 1
-        self.result.steps = self.step
+        self.result.steps += 1
 
 # %% ../nbs/15_training.ipynb #train
 def train(
@@ -266,13 +264,13 @@ def train(
     while not result.stopped_by:
         run.seconds = time.monotonic() - start
         spent = run.seconds / seconds if seconds else 0.0
-        done = max(run.step / config.steps, spent if spent > 0.25 else 0.0)
-        run.advance(task, learning_rate(config, run.step, done))
-        if run.step % look_every and run.step < config.steps and spent < 1:
+        done = max(result.steps / config.steps, spent if spent > 0.25 else 0.0)
+        run.advance(task, learning_rate(config, result.steps, done))
+        if result.steps % look_every and result.steps < config.steps and spent < 1:
             continue
         if result.look(*task.look(run.average), config):
             run.best.load_state_dict(run.average.state_dict())
-        if not result.stopped_by and (spent >= 1 or run.step >= config.steps):
+        if not result.stopped_by and (spent >= 1 or result.steps >= config.steps):
             result.stopped_by = "minutes" if spent >= 1 else "steps"
         if checkpoint:
             run.save(checkpoint, key)
