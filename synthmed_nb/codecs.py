@@ -313,18 +313,20 @@ def fit_number(
     usual, _ = max(find_grains(known, step, offset), key=lambda grain: grain[1])
     spikes = find_spikes(known, held, usual)
     counts = [int((known == spike).sum()) for spike in spikes]
-    loose = np.sort(known[~np.isin(known, spikes)])
+    who = np.arange(len(known)) if who is None else who.array
+    loose = pd.DataFrame({"value": known, "who": who})[~np.isin(known, spikes)]
+    first = loose.drop_duplicates("who")["value"]  # nobody counts twice in what is learned
     cuts, laws, grains = np.array([]), [], []
-    if len(loose) >= FLOOR:
-        cuts = find_cuts(loose, bins, step, offset)
-        parts = np.split(loose, np.searchsorted(loose, cuts))
-        ends = [None, *cuts.tolist(), None]
+    if len(first) >= FLOOR:
+        cuts = find_cuts(np.sort(first), bins, step, offset)
+        place, ends = np.searchsorted(cuts, loose["value"], side="right"), [None, *cuts, None]
         limits = number_limits(known, spikes, step)
-        for i, part in enumerate(parts):
+        for i in range(len(cuts) + 1):
+            part = np.sort(loose[place == i].drop_duplicates("who")["value"])
             grains.append(find_grains(part, step, offset))
             spread = np.sort(spread_ties(part, grain_of(part, grains[-1])))
             laws.append(smooth_law(spread, ends[i], ends[i + 1], limits))
-        counts += [len(part) for part in parts]
+        counts += np.bincount(place).tolist()
     shares = np.array(counts) / max(sum(counts), 1)
     found = [tuple(x) for x in (spikes.tolist(), cuts.tolist(), laws, grains, shares.tolist())]
     return NumberCodec(*found, step, offset, decimals, bool((~seen).any()))

@@ -61,6 +61,8 @@ def _number(column: Column, value: object) -> float:
         number = to_numbers(pd.Series([value]), column)[0]
     except (ValueError, TypeError):
         number = math.nan
+    if column.kind == "datetime" and isinstance(value, (int, float)):  # seconds since when?
+        number = math.nan
     if not math.isfinite(number):
         raise _refuse(
             column.name, "the given value is not one of", "a number, or a date", "give one"
@@ -100,6 +102,9 @@ def read_wish(encoder: Encoder, name: str, value: object) -> Wish:
     if isinstance(value, tuple):
         return _range_wish(encoder, name, value)
     numbers = np.unique([_number(column, v) for v in several])
+    if not np.allclose(to_numbers(from_numbers(numbers, column), column), numbers, 1e-6, 1e-12):
+        rule = f"values that a column of dtype {column.dtype} can hold"
+        raise _refuse(name, "a given value does not fit", rule)
     if not codec.laws and not np.isin(numbers, codec.spikes).all():
         rule = "this column takes few values; only those that 11 patients or more hold"
         raise _refuse(name, "a given value is not known to the model in", rule)
@@ -206,15 +211,17 @@ class Conditions:
                 codecs[wish.name] = replace(codec, grains=fine)
         return replace(self.encoder, codecs=codecs)
 
-    def hold(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The drawn rows, with numbers put exactly on what was asked."""
+    def hold(self, table: pd.DataFrame, tokens: np.ndarray) -> pd.DataFrame:
+        """The rows drawn as `tokens`, with numbers put exactly on what was asked."""
         for wish in self.wishes:
-            column = self.encoder.schema.column(wish.name)
-            if isinstance(self.encoder.codecs[wish.name], CategoryCodec):
+            column, codec = self.encoder.schema.column(wish.name), self.encoder.codecs[wish.name]
+            if isinstance(codec, CategoryCodec):
                 continue
             numbers = to_numbers(table[wish.name], column)
             if len(wish.numbers):
-                nearest = np.abs(numbers[:, None] - wish.numbers).argmin(axis=1)
-                numbers = wish.numbers[nearest]
+                own, _ = encode_number(codec, wish.numbers, np.random.default_rng(0))
+                far = np.abs(numbers[:, None] - wish.numbers)
+                far[tokens[:, wish.place, None] != own] = math.inf  # of another bin
+                numbers = wish.numbers[far.argmin(axis=1)]
             table[wish.name] = from_numbers(numbers.clip(*wish.limits), column)
         return table

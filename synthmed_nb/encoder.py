@@ -18,7 +18,7 @@ from synthmed_nb.codecs import (
     encode_number,
     fit_number,
 )
-from .schema import Column, Schema
+from .schema import NULLABLE, Column, Schema
 
 # %% ../nbs/11_encoder.ipynb #numbers
 def to_numbers(values: pd.Series, column: Column) -> np.ndarray:
@@ -43,9 +43,16 @@ def from_numbers(numbers: np.ndarray, column: Column) -> pd.Series:
         )
         return zoned.astype(column.dtype)
     values = pd.Series(numbers)
-    if pd.api.types.is_integer_dtype(pd.api.types.pandas_dtype(column.dtype)):
-        return values.round().astype("Int64").astype(column.dtype)
-    return values.astype(column.dtype)
+    if pd.api.types.is_integer_dtype(dtype := pd.api.types.pandas_dtype(column.dtype)):
+        ends = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
+        values = values.round().clip(ends.min, ends.max).astype("Int64")
+    return _typed(values, column)
+
+
+def _typed(values: pd.Series, column: Column) -> pd.Series:
+    """Values in the dtype of the column, or its nullable twin if that cannot hold the gaps."""
+    gaps = column.dtype.startswith(tuple(NULLABLE)) and values.isna().any()
+    return values.astype(NULLABLE[column.dtype[0]] if gaps else column.dtype)
 
 # %% ../nbs/11_encoder.ipynb #as-category
 def as_category(values: np.ndarray, column: Column) -> pd.Series:
@@ -53,7 +60,7 @@ def as_category(values: np.ndarray, column: Column) -> pd.Series:
     series = pd.Series(values, dtype=object)
     if column.dtype == "category":
         return series.astype(pd.CategoricalDtype(column.categories, ordered=column.ordered))
-    return series.astype(column.dtype)
+    return _typed(series, column)
 
 # %% ../nbs/11_encoder.ipynb #frozen
 def _frozen(value: object) -> object:

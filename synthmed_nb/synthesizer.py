@@ -201,7 +201,7 @@ class Synthesizer:
                 request = conditions.request(start, start + BLOCK)
                 tokens, residuals = self._complete(request, leaning, **options)
                 residuals = conditions.squeeze(tokens, residuals)
-                table = conditions.hold(decode(decoder, tokens, residuals))
+                table = conditions.hold(decode(decoder, tokens, residuals), tokens)
                 yield table.head(n - start)
                 if progress:
                     stop = min(start + BLOCK, n)

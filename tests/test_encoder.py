@@ -100,6 +100,15 @@ def test_the_floor_counts_patients_not_rows():
     assert CategoryCodec.fit(visits, patients).levels == ("shared",)
 
 
+def test_a_patient_with_many_records_counts_once_in_each_bin():
+    rng = np.random.default_rng(0)
+    others, own = rng.normal(70, 10, 600), 97 + rng.random(60)
+    once = fit_number(np.append(others, own[0]), pd.Series(range(601)))
+    often = fit_number(np.append(others, own), pd.Series([*range(600), *[600] * 60]))
+    assert once.laws == often.laws and once.cuts == often.cuts and not often.spikes
+    assert fit_number(rng.normal(70, 10, 600), pd.Series(range(600)) % 10).laws == ()
+
+
 def test_nothing_learned_is_one_patients_value():
     """Planted lonely values, far out and in between, are in no knot, cut, spike or level."""
     frame = clinic(400)
