@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLOOR', 'COARSE', 'holders', 'CategoryCodec', 'lattice', 'find_grains', 'find_spikes', 'tail_end', 'number_limits',
            'law_groups', 'smooth_law', 'find_cuts', 'grain_of', 'spread_ties', 'NumberCodec', 'fit_number',
-           'encode_number', 'decode_number', 'lattice_ends', 'token_spans']
+           'encode_number', 'decode_number', 'on_lattice', 'lattice_ends', 'token_spans']
 
 # %% ../nbs/10_codecs.ipynb #imports
 import math
@@ -367,10 +367,15 @@ def decode_number(codec: NumberCodec, tokens: np.ndarray, residuals: np.ndarray)
         values[here] = _rounded(
             np.interp(place, ranks, knots), place, codec.grains[i], codec.offset
         )
-    if codec.step:
-        cells = np.rint((values - codec.offset) / codec.step)
-        values = np.round(codec.offset + cells * codec.step, codec.decimals) + 0.0
-    return values
+    return on_lattice(codec, values)
+
+
+def on_lattice(codec: NumberCodec, values: np.ndarray) -> np.ndarray:
+    """Numbers rounded as the column's are: same shape."""
+    if not codec.step:
+        return values
+    cells = np.rint((values - codec.offset) / codec.step)
+    return np.round(codec.offset + cells * codec.step, codec.decimals) + 0.0
 
 
 def _rounded(values: np.ndarray, luck: np.ndarray, grains: tuple, offset: float) -> np.ndarray:

@@ -202,14 +202,19 @@ class Conditions:
 
     @property
     def decoder(self) -> Encoder:
-        """The encoder, with numbers in a range put on their finest grain: none leaves the range."""
-        codecs = dict(self.encoder.codecs)
+        """The encoder for these rows.
+
+        Numbers in a range are put on their finest grain, so none leaves it; what is asked for is
+        not overruled by a formula.
+        """
+        codecs, asked = dict(self.encoder.codecs), {wish.name for wish in self.wishes}
+        formulas = tuple(f for f in self.encoder.formulas if f.name not in asked)
         for wish in self.wishes:
             if wish.limits != (-math.inf, math.inf):
                 codec = codecs[wish.name]
                 fine = tuple(((codec.step, 1.0),) for _ in codec.laws)
                 codecs[wish.name] = replace(codec, grains=fine)
-        return replace(self.encoder, codecs=codecs)
+        return replace(self.encoder, codecs=codecs, formulas=formulas)
 
     def hold(self, table: pd.DataFrame, tokens: np.ndarray) -> pd.DataFrame:
         """The rows drawn as `tokens`, with numbers put exactly on what was asked."""

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['EVALUATIONS', 'LOOKS', 'BLOCK', 'ORDERS', 'held_out_rows', 'train_config', 'record_surprise', 'token_task',
-           'residual_task', 'RecordModel', 'learn', 'draw']
+           'residual_task', 'RecordModel', 'exclusions', 'learn', 'draw']
 
 # %% ../nbs/16_model.ipynb #imports
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from synthmed_nb.diffusion import (
+    Never,
     Vocabulary,
     draw_sigmas,
     even_out,
@@ -27,6 +28,7 @@ from synthmed_nb.diffusion import (
     sample_tokens,
     token_surprise,
 )
+from .rules import column_pairs, never_together
 from synthmed_nb.schedules import (
     ColumnSchedule,
     colour_columns,
@@ -136,6 +138,7 @@ class RecordModel:
     groups: tuple[tuple[int, ...], ...]  # columns that are written in one step
     token_net: RecordUNet
     residual_net: NumberUNet | None  # None where no column has bins
+    never: Never = field(default_factory=dict)  # tokens that exclude each other
 
     @classmethod
     def untrained(
@@ -169,15 +172,20 @@ class RecordModel:
         return sum(p.numel() for net in self.nets.values() for p in net.parameters())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, on the CPU."""
-        return {
+        """All weights, and tokens that exclude each other, by name, on the CPU."""
+        never = {f"never.{x}.{y}": table.cpu() for (x, y), table in self.never.items()}
+        return never | {
             f"{name}.{key}": value.cpu().contiguous()
             for name, net in self.nets.items()
             for key, value in net.state_dict().items()
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over the weights from `tensors`."""
+        """Take over what `tensors` wrote."""
+        for name in tensors:
+            if name.startswith("never."):
+                _, x, y = name.split(".")
+                self.never[int(x), int(y)] = tensors[name].to(self.words.leaning.device)
         for name, net in self.nets.items():
             start = f"{name}."
             net.load_state_dict(
@@ -192,6 +200,16 @@ def _key(*parts: Tensor | np.ndarray | TrainConfig) -> str:
         part = part.cpu().numpy() if isinstance(part, Tensor) else part
         digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
     return digest.hexdigest()
+
+
+def exclusions(words: Vocabulary, tokens: Tensor) -> Never:
+    """Tokens of all pairs of columns that exclude each other, where there are any."""
+    rows, sizes, found = tokens.cpu().numpy(), words.sizes, {}
+    for x, y in column_pairs(len(sizes)):
+        never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]))
+        if never.any():
+            found[x, y] = torch.from_numpy(never).to(tokens.device)
+    return found
 
 
 def _start_from_frequencies(net: RecordUNet, words: Vocabulary, tokens: Tensor) -> None:
@@ -255,9 +273,8 @@ def learn(
             model.nets[name], task, config, **options, checkpoint=state, key=key
         )
         record[name] = asdict(result)
-    return replace(
-        model, token_net=trained["tokens"], residual_net=trained.get("residuals")
-    ), record
+    nets = dict(token_net=trained["tokens"], residual_net=trained.get("residuals"))
+    return replace(model, **nets, never=exclusions(words, tokens)), record
 
 # %% ../nbs/16_model.ipynb #draw
 BLOCK = 2048  # records that are drawn together
@@ -298,7 +315,7 @@ def draw(
     )
     inputs = [_fill_block(x) for x in (tokens, known, residuals, known_residuals)]
     orders = [reveal_order(model.schedule, model.groups, generator) for _ in range(ORDERS)]
-    x = sample_tokens(model.token_net, words, orders, *inputs[:2], generator, fog)
+    x = sample_tokens(model.token_net, words, orders, *inputs[:2], generator, fog, model.never)
     r = inputs[2]
     if model.residual_net is not None:
         r = sample_residuals(model.residual_net, words, x, r, inputs[3], generator, floor=floor)

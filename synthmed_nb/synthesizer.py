@@ -20,7 +20,7 @@ from torch import Tensor
 from .codecs import FLOOR
 from .conditions import Conditions, Request
 from .diffusion import Vocabulary
-from .encoder import Encoder, decode, encode, fit_encoder
+from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .model import BLOCK, RecordModel, draw, learn, record_surprise
 from .schedules import ColumnSchedule
 from .schema import InputError, Schema, write_bytes
@@ -72,7 +72,7 @@ class Floors:
         return np.concatenate(parts)
 
 # %% ../nbs/18_synthesizer.ipynb #file
-FORMAT = 2  # of a saved model
+FORMAT = 3  # of a saved model
 
 
 def _read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -202,7 +202,7 @@ class Synthesizer:
                 tokens, residuals = self._complete(request, leaning, **options)
                 residuals = conditions.squeeze(tokens, residuals)
                 table = conditions.hold(decode(decoder, tokens, residuals), tokens)
-                yield table.head(n - start)
+                yield follow(decoder, table).head(n - start)
                 if progress:
                     stop = min(start + BLOCK, n)
                     progress(stop / n, f"{stop:,} rows")
@@ -249,6 +249,9 @@ class Synthesizer:
             else:
                 cells = cells.mode(axis=1).reindex(columns=[0])[0]
             filled[name] = frame[name].where(known[name], cells.astype(frame[name].dtype))
+        exact = follow(self._fitted, filled.copy())
+        for name in (formula.name for formula in self._fitted.formulas):
+            filled[name] = frame[name].where(known[name], exact[name].astype(frame[name].dtype))
         return filled.set_axis(index)
 
     def _drawn(self, frame: pd.DataFrame, seed: int) -> pd.DataFrame:
