@@ -1,11 +1,13 @@
 """Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
 
-WHAT is the name of a function below: `tables`, `steps`, `networks`, `knob`, `speed`, `gaps` or
-`balance`. A TABLE is `nhanes`, the embedded one, or a name in `synthmed_nb.datasets.PUBLIC`;
-those lie in the folder that SYNTHMED_DATA names. `--minutes` caps each training.
+WHAT is the name of a function below: `tables`, `schedules`, `steps`, `networks`, `knob`, `speed`,
+`gaps`, `balance`, `embeddings`, `rows` or `columns`. A TABLE is `nhanes`, the embedded one, or a
+name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
+`--minutes` caps each training.
 """
 
 import argparse
+import resource
 import time
 import warnings
 from dataclasses import replace
@@ -17,13 +19,18 @@ from measure import line
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import KNNImputer
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 import synthmed_nb.unet as unet_room
 from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
-from synthmed_nb.encoder import encode
-from synthmed_nb.schedules import colour_columns, dependence
+from synthmed_nb.encoder import encode, fit_encoder
+from synthmed_nb.model import RecordModel, token_task
+from synthmed_nb.neighbors import RecordSpace
+from synthmed_nb.schedules import SCHEDULES, CosineSchedule, colour_columns, dependence
 from synthmed_nb.schema import DataNote
+from synthmed_nb.synthesizer import vocabulary
+from synthmed_nb.training import Run, TrainConfig
 from synthmed_nb.unet import Block
 
 warnings.simplefilter("ignore", DataNote)
@@ -74,6 +81,24 @@ def tables(names: list[str], minutes: float | None) -> None:
     line(*["---"] * len(heads.split("; ")))
     for name in names or PAPER:
         line(*measure(name, minutes))
+
+
+def schedules(names: list[str], minutes: float | None) -> None:
+    """Each noise schedule of the tokens: fidelity and attacks, two seeds."""
+    heads = "table; schedule; seed; steps; C2ST AUC against train; against holdout; Trend %; "
+    line(*(heads + "distance AUC; density-ratio AUC").split("; "))
+    for name in names or ("nhanes", "shoppers", "magic"):
+        schema, train, holdout, reference = split(name)
+        for schedule in SCHEDULES:
+            for seed in (0, 1):
+                model = Synthesizer(schema, schedule=schedule, seed=seed)
+                model.fit(train, minutes=minutes)
+                synthetic = model.sample(len(train), seed=1)
+                f = evaluate(train, holdout, synthetic, schema).fidelity
+                checked = audit(train, holdout, reference, synthetic, schema)
+                line(name, schedule, seed, model.training_["tokens"]["steps"], f.detection.auc,
+                     f.detection.auc_at_floor_size, f.trend.value,
+                     *(attack.auc for attack in checked.attacks))  # fmt: skip
 
 
 def steps(names: list[str], minutes: float | None) -> None:
@@ -130,13 +155,27 @@ class Plain(nn.Module):
         return self.norm(h)
 
 
+class WithAttention(unet_room.UNet):
+    """The U-Net, with self-attention among eight parts of the waist."""
+
+    def __init__(self, inputs: int, noises: int, widths: tuple[int, ...], dropout: float = 0.0):
+        super().__init__(inputs, noises, widths, dropout)
+        self.attention = nn.MultiheadAttention(widths[-1] // 8, 1, batch_first=True)
+        nn.init.zeros_(self.attention.out_proj.weight)
+        self.waist.register_forward_hook(self._attend)
+
+    def _attend(self, block: nn.Module, inputs: tuple, h: torch.Tensor) -> torch.Tensor:
+        parts = h.reshape(len(h), 8, -1)
+        return h + self.attention(parts, parts, parts, need_weights=False)[0].flatten(1)
+
+
 def networks(names: list[str], minutes: float | None) -> None:
-    """U-Net, no skips and plain MLP at equal seconds."""
+    """U-Net, no skips, attention at the waist, and plain MLP at equal seconds."""
     line("table", "network", "parameters", "steps", "held-out loss", "Trend %", "C2ST AUC")
     unet = unet_room.UNet
     for name in names or ("nhanes", "shoppers", "thyroid"):
         schema, train, holdout, _ = split(name)
-        for kind in (unet, WithoutSkips, Plain):
+        for kind in (unet, WithoutSkips, WithAttention, Plain):
             unet_room.UNet = kind
             model = Synthesizer(schema, seed=0).fit(train, minutes=minutes or 1.0)
             unet_room.UNet = unet
@@ -256,10 +295,84 @@ def _by_neighbours(
     return found
 
 
+def embeddings(names: list[str], minutes: float | None) -> None:
+    """How well the 50 nearest training rows tell the target, by three ways to say how near."""
+    line("table", "near by", "dimensions", "AUC of the target on unseen rows")
+    for name in names or ("nhanes", "adult", "shoppers"):
+        schema, train, holdout, _ = split(name)
+        model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+        hidden = [table.assign(**{schema.target: None}) for table in (train, holdout)]
+        mixed = RecordSpace.fit(hidden[0], schema)
+        rows = {"mixed-type distance": [mixed.encode(table) for table in hidden]}
+        middle, spread = (
+            rows["mixed-type distance"][0].mean(0),
+            rows["mixed-type distance"][0].std(0),
+        )
+        rows["standardised"] = [(x - middle) / (spread + 1e-6) for x in rows["mixed-type distance"]]
+        rows["embedding"] = [model.embed(x, hide=(schema.target,)) for x in (train, holdout)]
+        for kind, (base, queries) in rows.items():
+            knn = KNeighborsClassifier(50, weights="distance").fit(
+                base, train[schema.target].astype(str)
+            )
+            chances = knn.predict_proba(queries)
+            right = pd.get_dummies(holdout[schema.target].astype(str))[list(knn.classes_)]
+            line(name, kind, base.shape[1], float(roc_auc_score(right, chances)))
+
+
+def _step_seconds(table: pd.DataFrame, steps: int = 60) -> tuple[float, float]:
+    """Milliseconds per training step of the token network, and of encoding, per 1,000 rows."""
+    schema = Schema.detect(table)
+    start = time.monotonic()
+    encoder = fit_encoder(table, schema)
+    tokens = torch.from_numpy(encode(encoder, table)[0])
+    spent = time.monotonic() - start
+    words, groups = vocabulary(encoder, torch.device("cpu")), ((0,),)
+    size = unet_room.UNetSize.for_table(10_000, 22)
+    net = RecordModel.untrained(words, CosineSchedule(), groups, size).token_net
+    task = token_task(words, CosineSchedule(), tokens, tokens[:10])
+    run = Run(net, task, TrainConfig(steps=steps))
+    for step in range(steps):
+        if step == 10:
+            start = time.monotonic()
+        run.advance(task, 1e-3)
+    return (time.monotonic() - start) / (steps - 10) * 1e3, spent / len(table) * 1e6
+
+
+def rows(names: list[str], minutes: float | None) -> None:
+    """Cost against rows: one network, `brfss2015_diabetes` repeated with jitter."""
+    line("rows", "ms a step", "ms to encode 1,000 rows", "peak memory GiB")
+    table = datasets.load("brfss2015_diabetes")
+    for count in (10_000, 100_000, 1_000_000):
+        rng = np.random.default_rng(0)
+        many = table.iloc[rng.integers(0, len(table), count)].reset_index(drop=True)
+        many["BMI"] = (many["BMI"] + rng.normal(0, 1, count)).round(1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        line(f"{count:,}", *_step_seconds(many), peak)
+
+
+def columns(names: list[str], minutes: float | None) -> None:
+    """Cost against columns: half numbers, half codes, 5,000 rows; and the whole of a short fit."""
+    line("columns", "ms a step", "ms to encode 1,000 rows", "fit of 50 steps s", "sample 500 s")
+    for count in (10, 30, 100, 300, 1000):
+        rng = np.random.default_rng(0)
+        causes = rng.normal(size=(5000, 5))
+        numbers = causes @ rng.normal(size=(5, count // 2)) + rng.normal(size=(5000, count // 2))
+        table = pd.DataFrame(numbers.round(2)).add_prefix("number_")
+        for i in range(count - count // 2):
+            mixed = causes[:, i % 5] + rng.normal(size=5000)
+            table[f"code_{i}"] = pd.cut(mixed, 8, labels=list("abcdefgh")).astype(str)
+        told = _step_seconds(table)
+        start = time.monotonic()
+        model = Synthesizer(Schema.detect(table), steps=50).fit(table)
+        fitted = time.monotonic()
+        model.sample(500)
+        line(len(table.columns), *told, fitted - start, time.monotonic() - fitted)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    what = ["tables", "steps", "networks", "knob", "speed", "gaps", "balance"]
-    parser.add_argument("what", choices=what)
+    what = "tables schedules steps networks knob speed gaps balance embeddings rows columns"
+    parser.add_argument("what", choices=what.split())
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)
     args = parser.parse_args()

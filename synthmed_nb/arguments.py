@@ -76,6 +76,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "N", "type": positive(int),
         "help": "train at most so many steps per network; unlike a clock, the same each time",
     },
+    "--schedule": {
+        "choices": ["cosine", "linear", "sigmoid", "columns"], "default": "cosine",
+        "help": "how cells vanish in the noise (cosine)",
+    },
+    "--checkpoint": {
+        "metavar": "DIR", "type": Path,
+        "help": "folder for the state of the training; one that was cut off goes on from there",
+    },
     "--rows": {"metavar": "N", "type": positive(int), "help": "synthetic rows to make"},
     "--seed": {"metavar": "S", "type": int, "default": 0, "help": "seed of all that is drawn (0)"},
     "--device": {

@@ -89,15 +89,16 @@ def _fit(args: argparse.Namespace) -> int:
     with Stages(1).stage("fit") as tell:
         from synthmed_nb.synthesizer import Synthesizer
 
-        model = Synthesizer(schema, steps=args.steps, device=args.device, seed=args.seed)
-        model.fit(train, minutes=args.minutes, progress=tell).save(args.out)
+        options = {name: getattr(args, name) for name in ("schedule", "steps", "device", "seed")}
+        model = Synthesizer(schema, **options)
+        model.fit(train, args.minutes, tell, args.checkpoint).save(args.out)
     print(args.out)
     return 0
 
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("train", metavar="TRAIN", type=existing, help="real rows to learn from")
-    add(parser, "--schema --missing --minutes --steps --seed --device")
+    add(parser, "--schema --missing --schedule --minutes --steps --seed --device --checkpoint")
     add_out(parser, "MODEL", "folder for the model")
 
 # %% ../nbs/45_cli.ipynb #sample

@@ -10,15 +10,14 @@ __all__ = ['Never', 'Vocabulary', 'mask_cells', 'cell_surprise', 'token_features
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from synthmed_nb.schedules import (
-    ColumnSchedule,
-    CosineSchedule,
-    LinearSchedule,
+    Schedule,
     karras_sigmas,
     stratified_times,
 )
@@ -43,18 +42,17 @@ class Vocabulary:
         return sizes.cumsum(0) - sizes
 
     @cached_property
-    def groups(self) -> Tensor:
-        """1 where a token belongs to a column: shape (all tokens, columns)."""
+    def owners(self) -> Tensor:
+        """The column that each token belongs to, shape (all tokens,)."""
         sizes = torch.tensor(self.sizes, device=self.leaning.device)
-        owner = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-        return F.one_hot(owner, len(sizes)).float()
+        return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
 
     @cached_property
     def curves(self) -> Tensor:
-        """The curves on which the tokens of numbers lie: shape (all tokens, curves)."""
+        """The curves on which the tokens of numbers lie, see `score_curves`: (all tokens, 3)."""
         middle = torch.special.ndtri((self.below + self.within / 2).clamp(0.001, 0.999))
         scores = torch.where(self.within > 0, middle, math.nan)
-        return score_curves(scores, self.groups.argmax(dim=1))
+        return score_curves(scores, self.owners)
 
     def freedom(self, bins: float) -> Tensor:
         """Freedom of each token to leave its curve, `bins` for those of bins: (all tokens,)."""
@@ -79,7 +77,7 @@ class Vocabulary:
 
 # %% ../nbs/14_diffusion.ipynb #mask
 def mask_cells(
-    schedule: ColumnSchedule | CosineSchedule | LinearSchedule,
+    schedule: Schedule,
     t: Tensor,
     columns: int,
     generator: torch.Generator,
@@ -101,7 +99,8 @@ def cell_surprise(logits: Tensor, words: Vocabulary, tokens: Tensor) -> Tensor:
         Shape (batch, columns), at least 0 up to rounding.
     """
     top = logits.detach().amax(dim=1, keepdim=True)
-    mass = (logits - top).clamp_min(-80).exp() @ words.groups
+    mass = torch.zeros(tokens.shape, device=logits.device)
+    mass = mass.index_add(1, words.owners, (logits - top).clamp_min(-80).exp())
     return mass.log() + top - logits.gather(1, tokens + words.offsets)
 
 # %% ../nbs/14_diffusion.ipynb #token-loss
@@ -194,15 +193,15 @@ def pick_tokens(probabilities: Tensor, generator: torch.Generator, dealt: int = 
     return torch.where(chosen < 0, drawn, chosen)
 
 # %% ../nbs/14_diffusion.ipynb #never
-Never = dict[tuple[int, int], Tensor]  # by columns x < y: true where tokens exclude each other
+Never = dict[int, dict[int, Tensor]]  # by column: of another one, which tokens exclude which
 
 
-def shut_out(never: Never, column: int, tokens: Tensor, hidden: Tensor, logits: Tensor) -> Tensor:
+def shut_out(never: dict[int, Tensor], tokens: Tensor, hidden: Tensor, logits: Tensor) -> Tensor:
     """Which tokens of a column the visible cells of each record exclude.
 
     Args:
-        never: tokens that exclude each other, shape (tokens of x, tokens of y) for each pair.
-        column: the column to be written.
+        never: by another column, true where its token excludes one of this column: shape
+            (tokens of the other, tokens of this column).
         tokens: shape (records, columns).
         hidden: true where a cell is not written yet, same shape.
         logits: of the column, -inf where a token may not be drawn: (records, tokens).
@@ -211,15 +210,13 @@ def shut_out(never: Never, column: int, tokens: Tensor, hidden: Tensor, logits: 
         Booleans of the shape of `logits`; nothing is excluded where all would be.
     """
     shut = torch.zeros_like(logits, dtype=torch.bool)
-    for (x, y), table in never.items():
-        if column in (x, y):
-            other, table = (x, table) if column == y else (y, table.T)
-            shut |= table[tokens[:, other] * ~hidden[:, other]] & ~hidden[:, other, None]
+    for other, table in never.items():
+        shut |= table[tokens[:, other] * ~hidden[:, other]] & ~hidden[:, other, None]
     return shut & ~(shut | logits.isneginf()).all(dim=1, keepdim=True)
 
 # %% ../nbs/14_diffusion.ipynb #order
 def reveal_order(
-    schedule: ColumnSchedule | CosineSchedule | LinearSchedule,
+    schedule: Schedule,
     groups: tuple[tuple[int, ...], ...],
     generator: torch.Generator,
 ) -> list[tuple[int, ...]]:
@@ -240,7 +237,7 @@ def sample_tokens(
     known: Tensor,
     generator: torch.Generator,
     fog: float = 0.0,
-    never: Never | None = None,
+    never: Never = MappingProxyType({}),
 ) -> Tensor:
     """Fill in the unknown cells of a block of records, one group of columns a step.
 
@@ -252,7 +249,7 @@ def sample_tokens(
         known: true where a token is given, shape (batch, columns).
         generator: source of chance.
         fog: share of the cells drawn so far that each step does not look at, in [0, 1].
-        never: tokens that exclude each other.
+        never: by column, tokens that others exclude; see `shut_out`.
 
     Returns:
         Tokens, shape (batch, columns); only allowed ones where they were not known.
@@ -273,7 +270,7 @@ def sample_tokens(
                 span = slice(start, start + words.sizes[column])
                 logits = F.linear(features[missing], heads[1][span], net.bias[span])
                 logits = logits + words.leaning[span]
-                shut = shut_out(never or {}, column, tokens[missing], hidden[missing], logits)
+                shut = shut_out(never.get(column, {}), tokens[missing], hidden[missing], logits)
                 chances = logits.masked_fill(shut, -math.inf).softmax(dim=1).double().cpu()
                 tokens[missing, column] = pick_tokens(chances, generator).to(tokens.device)
                 hidden[missing, column] = False

@@ -30,7 +30,8 @@ from synthmed_nb.diffusion import (
 )
 from .rules import column_pairs, never_together
 from synthmed_nb.schedules import (
-    ColumnSchedule,
+    SCHEDULES,
+    Schedule,
     colour_columns,
     column_exponents,
     dependence,
@@ -75,7 +76,7 @@ LOOKS = 16  # masks, or draws of noise, of a look
 
 @torch.no_grad()
 def record_surprise(
-    net: RecordUNet, words: Vocabulary, schedule: ColumnSchedule, tokens: Tensor, seed: int = 0
+    net: RecordUNet, words: Vocabulary, schedule: Schedule, tokens: Tensor, seed: int = 0
 ) -> Tensor:
     """Mean surprise in nats of each record's hidden cells over LOOKS masks: shape (rows,)."""
     generator = torch.Generator().manual_seed(seed)
@@ -89,7 +90,7 @@ def record_surprise(
     return total / LOOKS
 
 # %% ../nbs/16_model.ipynb #token-task
-def token_task(words: Vocabulary, schedule: ColumnSchedule, tokens: Tensor, held: Tensor) -> Task:
+def token_task(words: Vocabulary, schedule: Schedule, tokens: Tensor, held: Tensor) -> Task:
     """What the token network is asked: rows to train on, and rows held out, (rows, columns)."""
 
     def loss(net: RecordUNet, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -134,17 +135,17 @@ class RecordModel:
     """A trained model of records."""
 
     words: Vocabulary
-    schedule: ColumnSchedule
+    schedule: Schedule
     groups: tuple[tuple[int, ...], ...]  # columns that are written in one step
     token_net: RecordUNet
     residual_net: NumberUNet | None  # None where no column has bins
-    never: Never = field(default_factory=dict)  # tokens that exclude each other
+    never: Never = field(default_factory=dict)  # by column, tokens that others exclude
 
     @classmethod
     def untrained(
         cls,
         words: Vocabulary,
-        schedule: ColumnSchedule,
+        schedule: Schedule,
         groups: tuple[tuple[int, ...], ...],
         size: UNetSize,
         seed: int = 0,
@@ -173,7 +174,11 @@ class RecordModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights, and tokens that exclude each other, by name, on the CPU."""
-        never = {f"never.{x}.{y}": table.cpu() for (x, y), table in self.never.items()}
+        never = {
+            f"never.{column}.{other}": table.cpu().contiguous()
+            for column, tables in self.never.items()
+            for other, table in tables.items()
+        }
         return never | {
             f"{name}.{key}": value.cpu().contiguous()
             for name, net in self.nets.items()
@@ -184,8 +189,9 @@ class RecordModel:
         """Take over what `tensors` wrote."""
         for name in tensors:
             if name.startswith("never."):
-                _, x, y = name.split(".")
-                self.never[int(x), int(y)] = tensors[name].to(self.words.leaning.device)
+                _, column, other = name.split(".")
+                table = tensors[name].to(self.words.leaning.device)
+                self.never.setdefault(int(column), {})[int(other)] = table
         for name, net in self.nets.items():
             start = f"{name}."
             net.load_state_dict(
@@ -193,7 +199,7 @@ class RecordModel:
             )
 
 # %% ../nbs/16_model.ipynb #before-learning
-def _key(*parts: Tensor | np.ndarray | TrainConfig) -> str:
+def _key(*parts: Tensor | np.ndarray | TrainConfig | Schedule) -> str:
     """SHA-256 of what is trained on what."""
     digest = hashlib.sha256()
     for part in parts:
@@ -203,12 +209,14 @@ def _key(*parts: Tensor | np.ndarray | TrainConfig) -> str:
 
 
 def exclusions(words: Vocabulary, tokens: Tensor) -> Never:
-    """Tokens of all pairs of columns that exclude each other, where there are any."""
+    """By column, the tokens that those of other columns exclude, where there are any."""
     rows, sizes, found = tokens.cpu().numpy(), words.sizes, {}
     for x, y in column_pairs(len(sizes)):
         never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]))
         if never.any():
-            found[x, y] = torch.from_numpy(never).to(tokens.device)
+            table = torch.from_numpy(never).to(tokens.device)
+            found.setdefault(y, {})[x] = table
+            found.setdefault(x, {})[y] = table.T
     return found
 
 
@@ -224,6 +232,7 @@ def learn(
     residuals: Tensor,
     owners: np.ndarray,
     *,
+    schedule: str = "cosine",
     steps: int | None = None,
     seconds: float | None = None,
     progress: Callable[[float, str], None] | None = None,
@@ -237,6 +246,7 @@ def learn(
         tokens: shape (rows, columns).
         residuals: shape (rows, numeric columns).
         owners: number of the patient that owns each row, shape (rows,).
+        schedule: of the tokens, a name in `SCHEDULES`.
         steps: most steps of each network; None: by the number of rows.
         seconds: time cap for both together.
         progress: called with the share done in [0, 1] and a note.
@@ -249,13 +259,14 @@ def learn(
     held = torch.from_numpy(held_out_rows(owners, seed))
     some = np.random.default_rng(seed).permutation(np.flatnonzero(~held.numpy()))
     shared = dependence(tokens.cpu().numpy()[some])
-    schedule, groups = ColumnSchedule(column_exponents(shared)), colour_columns(shared, EVALUATIONS)
+    curve = {"exponents": column_exponents(shared)} if schedule == "columns" else {}
+    noise, groups = SCHEDULES[schedule](**curve), colour_columns(shared, EVALUATIONS)
     size = UNetSize.for_table(*tokens.shape)
-    model = RecordModel.untrained(words, schedule, groups, size, seed)
+    model = RecordModel.untrained(words, noise, groups, size, seed)
     _start_from_frequencies(model.token_net, words, tokens[~held])
     config = train_config(len(tokens), seed, steps)
-    key = _key(tokens, residuals, owners, config)
-    tasks = {"tokens": token_task(words, schedule, tokens[~held], tokens[held])}
+    key = _key(tokens, residuals, owners, config, noise)
+    tasks = {"tokens": token_task(words, noise, tokens[~held], tokens[held])}
     if model.residual_net is not None:
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)

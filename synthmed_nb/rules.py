@@ -7,7 +7,7 @@ __all__ = ['MOST_INPUTS', 'OBEY', 'CHANCE', 'PARTNERS', 'Formula', 'find_formula
 
 # %% ../nbs/07_rules.ipynb #imports
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -86,26 +86,37 @@ def _exactness(formula: Formula, numbers: dict[str, np.ndarray], steps: dict[str
     return float((off <= steps[formula.name] / 2 + tiny).mean())
 
 
+@dataclass(frozen=True)
+class _Form:
+    """Columns as a weighted sum sees them: as they are, or their logarithms for a product."""
+
+    product: bool
+    numbers: dict[str, np.ndarray]
+    standard: np.ndarray  # (columns, rows), 0 in the gaps
+
+    @classmethod
+    def of(cls, numbers: dict[str, np.ndarray], product: bool) -> "_Form":
+        if product:
+            numbers = {k: np.log(v) for k, v in numbers.items() if np.nanmin(v) > 0}
+        scaled = [(v - np.nanmean(v)) / np.nanstd(v) for v in numbers.values()]
+        return cls(product, numbers, np.nan_to_num(np.array(scaled)))
+
+
 def _search(
-    name: str, numbers: dict[str, np.ndarray], steps: dict[str, float], product: bool
+    name: str, form: _Form, numbers: dict[str, np.ndarray], steps: dict[str, float]
 ) -> Formula | None:
     """The best formula for one column, the roundest of those that are met equally well."""
-    logs = numbers
-    if product:
-        logs = {
-            k: np.log(np.where(v > 0, v, np.nan)) for k, v in numbers.items() if np.nanmin(v) > 0
-        }
-    if name not in logs:
+    names, logs, inputs = list(form.numbers), form.numbers, []
+    if name not in names:
         return None
-    standard = {k: np.nan_to_num((v - np.nanmean(v)) / np.nanstd(v)) for k, v in logs.items()}
-    inputs: list[str] = []
-    rest, left = standard[name], 1.0
-    while len(inputs) < min(MOST_INPUTS, len(logs) - 1):
-        free = [k for k in standard if k != name and k not in inputs]
-        inputs.append(max(free, key=lambda k: abs(float(standard[k] @ rest))))
-        fitted = _with_weights(name, inputs, logs, product)
-        sum_ = Formula(name, fitted.inputs, fitted.weights, fitted.constant, False)
-        rest = logs[name] - sum_.of(logs)
+    rest, left, barred = form.standard[names.index(name)], 1.0, [names.index(name)]
+    while len(inputs) < min(MOST_INPUTS, len(names) - 1):
+        like = np.abs(form.standard @ rest)
+        like[barred] = -1
+        barred.append(int(like.argmax()))
+        inputs.append(names[barred[-1]])
+        fitted = _with_weights(name, inputs, logs, form.product)
+        rest = logs[name] - replace(fitted, product=False).of(logs)
         share = float(np.nanvar(rest) / np.nanvar(logs[name]))
         if not share < 0.98 * left:
             return None
@@ -120,7 +131,7 @@ def _search(
 
 # %% ../nbs/07_rules.ipynb #find-formulas
 def find_formulas(
-    numbers: dict[str, np.ndarray], steps: dict[str, float], rows: int = 2000
+    numbers: dict[str, np.ndarray], steps: dict[str, float], rows: int = 1000
 ) -> tuple[Formula, ...]:
     """Find the columns that follow from others.
 
@@ -136,9 +147,9 @@ def find_formulas(
     told = {k: v for k, v in numbers.items() if len(np.unique(v[~np.isnan(v)][:rows])) >= 3}
     some = {k: v[:rows] for k, v in told.items() if len(np.unique(v[:rows])) >= 3}
     found = []
-    for place, name in enumerate(some):
-        for product in (False, True):
-            best = _search(name, some, steps, product)
+    for form in (_Form.of(some, product=False), _Form.of(some, product=True)):
+        for place, name in enumerate(some):
+            best = _search(name, form, some, steps)
             if best and (exact := _exactness(best, told, steps)) >= 0:
                 found.append((round(10 * exact), place, best))  # hardly less exact is equal
     kept: list[Formula] = []

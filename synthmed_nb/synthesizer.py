@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from .codecs import FLOOR
-from .conditions import Conditions, Request
-from .diffusion import Vocabulary
+from .conditions import Conditions, Request, column_place
+from .diffusion import Vocabulary, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .model import BLOCK, RecordModel, draw, learn, record_surprise
-from .schedules import ColumnSchedule
+from .schedules import SCHEDULES
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
 
@@ -96,22 +96,38 @@ class Synthesizer:
 
     Args:
         schema: what the columns are.
+        schedule: how tokens vanish in the noise: "cosine", "linear", "sigmoid", or "columns" (each
+            column by what it says about the others).
         steps: most training steps of each network; None: set by the number of rows.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         seed: seeds everything that `fit` does by chance.
     """
 
     def __init__(
-        self, schema: Schema, *, steps: int | None = None, device: str = "auto", seed: int = 0
+        self,
+        schema: Schema,
+        *,
+        schedule: str = "cosine",
+        steps: int | None = None,
+        device: str = "auto",
+        seed: int = 0,
     ) -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
-        self.schema, self.steps, self.device, self.seed = schema, steps, device, seed
+        self.schema, self.schedule, self.steps = schema, schedule, steps
+        self.device, self.seed = device, seed
         self.training_: dict | None = None  # a record of the training, once fitted
 
     def __repr__(self) -> str:
         state = f"{self.training_['parameters']:,} parameters" if self.training_ else "not fitted"
         return f"Synthesizer({len(self.schema.modelled)} columns, {state})"
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """What the constructor was given, by name, as scikit-learn has it."""
+        names = ("schema", "schedule", "steps", "device", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def fit(
         self,
@@ -139,8 +155,8 @@ class Synthesizer:
         encoder = fit_encoder(frame, self.schema)
         rows = (torch.from_numpy(x).to(self._where) for x in encode(encoder, frame, self.seed))
         words, seconds = vocabulary(encoder, self._where), 60 * minutes if minutes else None
-        options = dict(steps=self.steps, seconds=seconds, progress=progress, seed=self.seed)
-        options["checkpoint"] = Path(checkpoint) if checkpoint else None
+        options = dict(schedule=self.schedule, steps=self.steps, seconds=seconds, seed=self.seed)
+        options |= dict(progress=progress, checkpoint=Path(checkpoint) if checkpoint else None)
         self._model, self.training_ = learn(words, *rows, owners, **options)
         self._encoder = encoder
         return self
@@ -279,13 +295,38 @@ class Synthesizer:
         parts = model.token_net, model.words, model.schedule
         return record_surprise(*parts, tokens, seed).cpu().numpy()
 
+    def embed(self, frame: pd.DataFrame, hide: tuple[str, ...] = ()) -> np.ndarray:
+        """What the network sees in each record, to search for records that are alike.
+
+        Args:
+            frame: rows with the columns of the schema.
+            hide: modelled columns that are not looked at.
+
+        Returns:
+            Float32, shape (rows, widths[0]): the U-Net's last features, before its answers.
+
+        Raises:
+            InputError: if the table does not fit the schema, or a hidden column is not modelled.
+        """
+        encoder, model = self._fitted, self._model
+        hidden = torch.zeros(len(encoder.codecs), dtype=torch.bool, device=self._where)
+        hidden[[column_place(encoder, name) for name in hide]] = True
+        tokens, _ = encode(encoder, self.schema.check(frame), self.seed)
+        tokens = torch.from_numpy(tokens).to(self._where)
+        with torch.no_grad():
+            parts = [
+                token_features(model.token_net, model.words, rows, hidden.expand(len(rows), -1))
+                for rows in tokens.split(4096)
+            ]
+        return torch.cat(parts).cpu().numpy()
+
     def save(self, folder: str | Path) -> None:
         """Write the model as JSON and safetensors; no training row is in it, and no code."""
         state = {
             "format": FORMAT,
             "schema": json.loads(self.schema.to_json()),
             "encoder": self._fitted.to_dict(),
-            "exponents": self._model.schedule.exponents,
+            "schedule": {"name": self.schedule, **dataclasses.asdict(self._model.schedule)},
             "groups": self._model.groups,
             "training": self.training_,
             "seed": self.seed,
@@ -306,11 +347,13 @@ class Synthesizer:
         self.training_ = state["training"]
         self._encoder = Encoder.from_dict(self.schema, state["encoder"])
         words = vocabulary(self._encoder, self._where)
-        schedule = ColumnSchedule(tuple(state["exponents"]))
+        curve = dict(state["schedule"])
+        self.schedule = curve.pop("name")
+        curve = {k: tuple(v) if isinstance(v, list) else v for k, v in curve.items()}
         size = dict(self.training_["size"])
         size = UNetSize(tuple(size.pop("widths")), **size)
         groups = tuple(map(tuple, state["groups"]))
-        self._model = RecordModel.untrained(words, schedule, groups, size)
+        self._model = RecordModel.untrained(words, SCHEDULES[self.schedule](**curve), groups, size)
         self._model.load_tensors(weights)
         return self
 

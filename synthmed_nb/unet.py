@@ -100,41 +100,46 @@ def score_curves(scores: Tensor, columns: Tensor, degree: int = 2) -> Tensor:
         degree: of the polynomials; less where a column has fewer tokens with a score.
 
     Returns:
-        Shape (tokens, curves), 0 where there is no score; else a row's squares sum to 1 on average.
+        Shape (tokens, degree + 1), 0 where there is no score; else a row's squares sum to 1 on
+        average.
     """
+    curves = torch.zeros(len(scores), degree + 1)
     scores, columns = scores.cpu(), columns.cpu()
-    parts = [torch.zeros(len(scores), 0)]
-    for column in columns[~scores.isnan()].unique(sorted=True).tolist():
-        here = ((columns == column) & ~scores.isnan()).nonzero().flatten()
+    scored = (~scores.isnan()).nonzero().flatten()
+    for here in scored.split(columns[scored].unique_consecutive(return_counts=True)[1].tolist()):
         z = scores[here].double()
         powers = torch.stack([z**power for power in range(min(degree + 1, len(z)))], dim=1)
         smooth, _ = torch.linalg.qr(powers)
-        part = torch.zeros(len(scores), powers.shape[1])
-        part[here] = (smooth * (len(z) / powers.shape[1]) ** 0.5).float()
-        parts.append(part)
-    return torch.cat(parts, dim=1)
+        smooth = smooth * (len(z) / powers.shape[1]) ** 0.5
+        curves[here, : powers.shape[1]] = smooth.float()
+    return curves
 
 # %% ../nbs/13_unet.ipynb #table
 class TokenTable(nn.Module):
-    """A row of weights for each token: on a curve, free, or both.
+    """A row of weights for each token: on a curve of its column, free, or both.
 
     Args:
-        curves: from `score_curves`, shape (tokens, curves).
+        curves: from `score_curves`, shape (tokens, degree + 1).
+        columns: which column each token belongs to, shape (tokens,), integers from 0.
         freedom: of each token to leave its curve, in [0, 1], shape (tokens,).
         width: length of a row.
         std: spread of the weights at the start; 0 for none.
     """
 
-    def __init__(self, curves: Tensor, freedom: Tensor, width: int, std: float) -> None:
+    def __init__(
+        self, curves: Tensor, columns: Tensor, freedom: Tensor, width: int, std: float
+    ) -> None:
         super().__init__()
-        self.register_buffer("curves", curves, persistent=False)
+        self.register_buffer("curves", curves[:, None], persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("freedom", freedom[:, None], persistent=False)
         self.free = nn.Parameter(torch.randn(len(curves), width) * std)
-        self.bent = nn.Parameter(torch.randn(curves.shape[1], width) * std)
+        bends = int(columns.max()) + 1, curves.shape[1], width
+        self.bent = nn.Parameter(torch.randn(bends) * std)
 
     def forward(self) -> Tensor:
         """All rows, shape (tokens, width)."""
-        return self.curves @ self.bent + self.freedom * self.free
+        return (self.curves @ self.bent[self.columns])[:, 0] + self.freedom * self.free
 
 # %% ../nbs/13_unet.ipynb #record
 class RecordUNet(nn.Module):
@@ -142,7 +147,7 @@ class RecordUNet(nn.Module):
 
     Args:
         sizes: number of tokens of each column.
-        curves: from `score_curves`, shape (all tokens, curves).
+        curves: from `score_curves`, shape (all tokens, degree + 1).
         freedom: see `TokenTable`, shape (all tokens,).
         numbers: how many scores come with a record.
         widths: widths of the U-Net, wide to narrow.
@@ -164,11 +169,15 @@ class RecordUNet(nn.Module):
         ends, columns = torch.tensor(sizes).cumsum(0), len(sizes)
         self.register_buffer("offsets", ends - torch.tensor(sizes), persistent=False)
         self.register_buffer("hidden_rows", ends[-1] + torch.arange(columns), persistent=False)
-        freedom = freedom.cpu()
-        more = F.pad(curves, (0, 0, 0, columns)), F.pad(freedom, (0, columns), value=1.0)
-        self.embedding = TokenTable(*more, embedding, embedding**-0.5)
+        owners, freedom = (
+            torch.arange(columns).repeat_interleave(torch.tensor(sizes)),
+            freedom.cpu(),
+        )
+        more = F.pad(curves, (0, 0, 0, columns)), F.pad(owners, (0, columns))
+        free = F.pad(freedom, (0, columns), value=1.0)
+        self.embedding = TokenTable(*more, free, embedding, embedding**-0.5)
         self.trunk = UNet(columns * embedding + numbers, columns, widths, dropout)
-        self.answer = TokenTable(curves, freedom, widths[0], 0.0)
+        self.answer = TokenTable(curves, owners, freedom, widths[0], 0.0)
         self.bias = nn.Parameter(torch.zeros(int(ends[-1])))
 
     def forward(self, tokens: Tensor, hidden: Tensor, numbers: Tensor) -> Tensor:

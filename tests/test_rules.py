@@ -1,4 +1,4 @@
-"""Rules between columns: what is called impossible was never seen, and is found from either side."""
+"""Rules between columns: what is called impossible was never seen; luck makes no rules."""
 
 import numpy as np
 from hypothesis import given
