@@ -103,7 +103,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-
+# %% ../nbs/44_arguments.ipynb #add
 def add(parser: argparse.ArgumentParser, names: str, **changes: Any) -> None:
     """Add options of `OPTIONS` to a command, with changes that apply to all of them."""
     for name in names.split():

@@ -225,6 +225,19 @@ def _start_from_frequencies(net: RecordUNet, words: Vocabulary, tokens: Tensor) 
     with torch.no_grad():
         net.bias.copy_((counts + 0.5).log())
 
+# %% ../nbs/16_model.ipynb #untrained
+def _untrained(
+    words: Vocabulary, tokens: Tensor, held: Tensor, schedule: str, seed: int
+) -> RecordModel:
+    """Networks that know how frequent each token is, for rows of which some are held out."""
+    some = np.random.default_rng(seed).permutation(np.flatnonzero(~held.numpy()))
+    shared = dependence(tokens.cpu().numpy()[some])
+    curve = {"exponents": column_exponents(shared)} if schedule == "columns" else {}
+    noise, groups = SCHEDULES[schedule](**curve), colour_columns(shared, EVALUATIONS)
+    model = RecordModel.untrained(words, noise, groups, UNetSize.for_table(*tokens.shape), seed)
+    _start_from_frequencies(model.token_net, words, tokens[~held])
+    return model
+
 # %% ../nbs/16_model.ipynb #learn
 def learn(
     words: Vocabulary,
@@ -257,20 +270,15 @@ def learn(
         The model, and a record of the training in plain JSON types.
     """
     held = torch.from_numpy(held_out_rows(owners, seed))
-    some = np.random.default_rng(seed).permutation(np.flatnonzero(~held.numpy()))
-    shared = dependence(tokens.cpu().numpy()[some])
-    curve = {"exponents": column_exponents(shared)} if schedule == "columns" else {}
-    noise, groups = SCHEDULES[schedule](**curve), colour_columns(shared, EVALUATIONS)
-    size = UNetSize.for_table(*tokens.shape)
-    model = RecordModel.untrained(words, noise, groups, size, seed)
-    _start_from_frequencies(model.token_net, words, tokens[~held])
+    model = _untrained(words, tokens, held, schedule, seed)
     config = train_config(len(tokens), seed, steps)
-    key = _key(tokens, residuals, owners, config, noise)
-    tasks = {"tokens": token_task(words, noise, tokens[~held], tokens[held])}
+    key = _key(tokens, residuals, owners, config, model.schedule)
+    tasks = {"tokens": token_task(words, model.schedule, tokens[~held], tokens[held])}
     if model.residual_net is not None:
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)
-    record = {"parameters": model.parameters, "size": asdict(size)}
+    size = asdict(UNetSize.for_table(*tokens.shape))
+    record = {"parameters": model.parameters, "size": size}
     trained: dict[str, RecordUNet | NumberUNet] = {}
     for i, (name, task) in enumerate(tasks.items()):
 
