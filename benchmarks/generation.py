@@ -1,7 +1,7 @@
 """Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
 
 WHAT is the name of a function below: `tables`, `schedules`, `steps`, `networks`, `knob`, `speed`,
-`gaps`, `balance`, `embeddings`, `rows` or `columns`. A TABLE is `nhanes`, the embedded one, or a
+`gaps`, `balance`, `embeddings`, `small`, `rows` or `columns`. A TABLE is `nhanes`, the embedded one, or a
 name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
 `--minutes` caps each training.
 """
@@ -319,6 +319,21 @@ def embeddings(names: list[str], minutes: float | None) -> None:
             line(name, kind, base.shape[1], float(roc_auc_score(right, chances)))
 
 
+def small(names: list[str], minutes: float | None) -> None:
+    """Five trainings on 300 patients each: fidelity, and attacks with their 95 % intervals."""
+    line("table", "patients", "draw", "Shape %", "its floor", "attack", "AUC", "low", "high")
+    for name in names or ("nhanes",):
+        schema, train, holdout, reference = split(name)
+        for seed in range(5):
+            few = train.sample(300, random_state=seed).reset_index(drop=True)
+            model = Synthesizer(schema, seed=seed).fit(few, minutes=minutes)
+            synthetic = model.sample(len(few), seed=1)
+            shape = evaluate(few, holdout, synthetic, schema).fidelity.shape
+            for attack in audit(few, holdout, reference, synthetic, schema).attacks:
+                line(name, len(few), seed, shape.value, shape.floor, attack.name, attack.auc,
+                     attack.auc_low, attack.auc_high)  # fmt: skip
+
+
 def _step_seconds(table: pd.DataFrame, steps: int = 60) -> tuple[float, float]:
     """Milliseconds per training step of the token network, and of encoding, per 1,000 rows."""
     schema = Schema.detect(table)
@@ -371,7 +386,7 @@ def columns(names: list[str], minutes: float | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    what = "tables schedules steps networks knob speed gaps balance embeddings rows columns"
+    what = "tables schedules steps networks knob speed gaps balance embeddings small rows columns"
     parser.add_argument("what", choices=what.split())
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)

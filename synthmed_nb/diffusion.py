@@ -98,6 +98,7 @@ def cell_surprise(logits: Tensor, words: Vocabulary, tokens: Tensor) -> Tensor:
     Returns:
         Shape (batch, columns), at least 0 up to rounding.
     """
+    logits = logits.float()  # bfloat16 where a GPU trains
     top = logits.detach().amax(dim=1, keepdim=True)
     mass = torch.zeros(tokens.shape, device=logits.device)
     mass = mass.index_add(1, words.owners, (logits - top).clamp_min(-80).exp())

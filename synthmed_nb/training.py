@@ -219,7 +219,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = 0.5**self.result.rollbacks * rate
         self.net.train()
-        value = task.loss(self.net, self.batches.draw(), self.generator)
+        with torch.autocast("cuda", torch.bfloat16, enabled=next(self.net.parameters()).is_cuda):
+            value = task.loss(self.net, self.batches.draw(), self.generator)
         if torch.isfinite(value):
             _update(self.net, self.optimizer, value)
             follow(self.average, self.net, self.result.steps, self.config.ema_decay)
