@@ -1,8 +1,8 @@
 """Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
 
 WHAT is the name of a function below: `tables`, `schedules`, `steps`, `networks`, `knob`, `speed`,
-`gaps`, `balance`, `embeddings`, `small`, `rows` or `columns`. A TABLE is `nhanes`, the embedded one, or a
-name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
+`gaps`, `balance`, `embeddings`, `small`, `rows` or `columns`. A TABLE is `nhanes`, the embedded
+one, or a name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
 `--minutes` caps each training.
 """
 
