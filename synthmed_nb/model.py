@@ -178,6 +178,7 @@ class RecordModel:
             f"never.{column}.{other}": table.cpu().contiguous()
             for column, tables in self.never.items()
             for other, table in tables.items()
+            if other < column  # the other direction is its mirror
         }
         return never | {
             f"{name}.{key}": value.cpu().contiguous()
@@ -192,6 +193,7 @@ class RecordModel:
                 _, column, other = name.split(".")
                 table = tensors[name].to(self.words.leaning.device)
                 self.never.setdefault(int(column), {})[int(other)] = table
+                self.never.setdefault(int(other), {})[int(column)] = table.T
         for name, net in self.nets.items():
             start = f"{name}."
             net.load_state_dict(
@@ -212,6 +214,8 @@ def exclusions(words: Vocabulary, tokens: Tensor) -> Never:
     """By column, the tokens that those of other columns exclude, where there are any."""
     rows, sizes, found = tokens.cpu().numpy(), words.sizes, {}
     for x, y in column_pairs(len(sizes)):
+        if sizes[x] * sizes[y] > 4_000_000:  # too many to look at, and each too rare to tell
+            continue
         never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]))
         if never.any():
             table = torch.from_numpy(never).to(tokens.device)
