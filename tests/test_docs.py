@@ -2,19 +2,20 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from synthmed_nb import cli, datasets
+from synthmed_nb import Schema, Synthesizer, cli, datasets
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "reports").glob("*.md")])
 
 
-def block(language):
+def block(language, place=0):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)[place]
 
 
 def test_the_lines_of_python_work(monkeypatch):
@@ -26,6 +27,19 @@ def test_the_lines_of_python_work(monkeypatch):
     exec(code.replace("minutes=3", "minutes=0.05"), names)
     assert len(names["synthetic"]) == len(names["train"])
     assert names["verdict"].verdict in {"PASS", "FLAG", "INCONCLUSIVE", "INVALID"}
+
+
+def test_what_a_fitted_model_does_works():
+    patients = datasets.load_nhanes().head(1500)
+    schema = Schema.detect(patients, target="diabetes")
+    train, holdout = patients.head(1000), patients.tail(500)
+    names = {"Synthesizer": partial(Synthesizer, steps=20), "schema": schema, "train": train}
+    lines = block("python", 1).replace("draws=25", "draws=2").splitlines()
+    names["holdout"] = holdout
+    exec(lines[0], names)
+    rows, filled, vectors = (eval(line, names) for line in lines[1:])
+    assert (rows["sex"] == "Female").all() and rows["age_years"].between(65, 80).all()
+    assert not filled[schema.modelled].isna().any().any() and len(vectors) == len(holdout)
 
 
 def test_the_commands_are_understood(tmp_path, monkeypatch):
