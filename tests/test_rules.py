@@ -17,6 +17,19 @@ def test_what_never_meets_was_never_seen_from_either_side(seed, a, b, shift):
     assert (never == never_together(y, x, (b, a)).T).all()
 
 
+cells = st.one_of(st.just(np.nan), st.floats(-1e300, 1e300), st.integers(-9, 9).map(float))
+
+
+@given(st.lists(st.lists(cells, min_size=5, max_size=5), max_size=12), st.booleans())
+def test_any_numbers_can_be_searched(rows, step):
+    table = np.array(rows * 20, dtype=float).reshape(-1, 5)
+    numbers = {f"n{i}": column for i, column in enumerate(table.T)}
+    for formula in find_formulas(numbers, dict.fromkeys(numbers, float(step))):
+        due, now = formula.of(numbers), numbers[formula.name]
+        both = ~np.isnan(due) & ~np.isnan(now)
+        assert both.sum() >= 100 and np.median(np.abs(due - now)[both]) <= np.std(now[both]) / 8
+
+
 def test_luck_makes_no_rules():
     rng = np.random.default_rng(0)
     columns = rng.integers(0, 12, (40, 2000))
