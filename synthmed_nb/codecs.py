@@ -280,6 +280,12 @@ class NumberCodec:
         return ~self.gaps & (np.arange(self.size) >= len(self.spikes))
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Lowest and highest number that can be drawn; the wrong way round if there is none."""
+        drawn = [*self.spikes, *(value for law in self.laws for _, value in (law[0], law[-1]))]
+        return min(drawn, default=math.inf), max(drawn, default=-math.inf)
+
+    @property
     def within(self) -> np.ndarray:
         """Share of the column that lies in each token, 0 for the gap, shape (size,)."""
         return np.array([*self.shares, 0.0])

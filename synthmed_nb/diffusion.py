@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Never', 'Vocabulary', 'mask_cells', 'cell_surprise', 'token_features', 'token_surprise', 'denoise', 'residual_loss',
-           'draw_sigmas', 'pick_tokens', 'shut_out', 'reveal_order', 'sample_tokens', 'sample_residuals', 'even_out']
+           'draw_sigmas', 'pick_tokens', 'shut_out', 'close_tokens', 'reveal_order', 'sample_tokens',
+           'sample_residuals', 'even_out']
 
 # %% ../nbs/14_diffusion.ipynb #imports
 import math
@@ -214,6 +215,26 @@ def shut_out(never: dict[int, Tensor], tokens: Tensor, hidden: Tensor, logits: T
     for other, table in never.items():
         shut |= table[tokens[:, other] * ~hidden[:, other]] & ~hidden[:, other, None]
     return shut & ~(shut | logits.isneginf()).all(dim=1, keepdim=True)
+
+# %% ../nbs/14_diffusion.ipynb #close
+def close_tokens(leaning: Tensor, offsets: Tensor, sizes: tuple[int, ...], never: Never) -> Tensor:
+    """Log-weights of all tokens, -inf also where every open token of another column excludes one.
+
+    Args:
+        leaning: log-weights, -inf where a token may not be drawn, shape (all tokens,).
+        offsets: first token of each column, shape (columns,).
+        sizes: number of tokens of each column.
+        never: by column, tokens that others exclude; see `shut_out`.
+    """
+    leaning, before = leaning.clone(), None
+    spans = [slice(a, a + n) for a, n in zip(offsets.tolist(), sizes, strict=True)]
+    while before is None or not torch.equal(leaning, before):
+        before = leaning.clone()
+        for column, tables in never.items():
+            for other, table in tables.items():
+                open_ = leaning[spans[other]] > -math.inf
+                leaning[spans[column]][table[open_].all(dim=0)] = -math.inf
+    return leaning
 
 # %% ../nbs/14_diffusion.ipynb #order
 def reveal_order(

@@ -135,6 +135,8 @@ def fit_encoder(frame: pd.DataFrame, schema: Schema) -> Encoder:
         else:
             codecs[name] = CategoryCodec.fit(frame[name], patients)
     order = np.random.default_rng(0).permutation(len(frame))
+    if patients is not None:
+        order = order[~patients.iloc[order].duplicated().to_numpy()]
     shuffled = {name: values[order] for name, values in numbers.items()}
     formulas = find_formulas(shuffled, {name: codecs[name].step for name in numbers})
     return Encoder(schema, codecs, formulas)
@@ -187,7 +189,9 @@ def follow(encoder: Encoder, table: pd.DataFrame) -> pd.DataFrame:
         schema, names = encoder.schema, (formula.name, *formula.inputs)
         numbers = {name: to_numbers(table[name], schema.column(name)) for name in names}
         due, now = formula.of(numbers), numbers[formula.name]
-        due = on_lattice(encoder.codecs[formula.name], due)
-        exact = np.where(np.isnan(due) | np.isnan(now), now, due)
+        codec = encoder.codecs[formula.name]
+        due = on_lattice(codec, due)
+        low, high = codec.ends
+        exact = np.where((low <= due) & (due <= high) & ~np.isnan(now), due, now)
         table[formula.name] = from_numbers(exact, schema.column(formula.name))
     return table

@@ -64,10 +64,12 @@ def held_out_rows(
 EVALUATIONS = 24  # most steps in which the tokens of a record are written
 
 
-def train_config(rows: int, seed: int, steps: int | None = None) -> TrainConfig:
-    """Training settings for a table of `rows` rows; `steps` overrides the most steps."""
+def train_config(rows: int, columns: int, seed: int, steps: int | None = None) -> TrainConfig:
+    """Training settings for a table of `rows` by `columns`; `steps` overrides the most steps."""
     batch = 256 if rows < 2_000 else 512
     most = int(np.clip(320 * rows / batch, 3_000, 8_000))
+    if rows < 12 * columns:  # too few to notice by held-out rows that they are remembered
+        most = max(50, 160 * rows // batch)
     return TrainConfig(steps=steps or most, batch_size=batch, seed=seed)
 
 # %% ../nbs/16_model.ipynb #surprise
@@ -210,13 +212,16 @@ def _key(*parts: Tensor | np.ndarray | TrainConfig | Schedule) -> str:
     return digest.hexdigest()
 
 
-def exclusions(words: Vocabulary, tokens: Tensor) -> Never:
+def exclusions(words: Vocabulary, tokens: Tensor, owners: np.ndarray) -> Never:
     """By column, the tokens that those of other columns exclude, where there are any."""
     rows, sizes, found = tokens.cpu().numpy(), words.sizes, {}
+    people = owners if len(np.unique(owners)) < len(owners) else None
+    said = [part.cpu().numpy() for part in (~words.leaning.isneginf()).split(list(sizes))]
     for x, y in column_pairs(len(sizes)):
         if sizes[x] * sizes[y] > 4_000_000:  # too many to look at, and each too rare to tell
             continue
-        never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]))
+        never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]), people)
+        never &= np.outer(said[x], said[y])  # nothing about what is never generated
         if never.any():
             table = torch.from_numpy(never).to(tokens.device)
             found.setdefault(y, {})[x] = table
@@ -275,7 +280,7 @@ def learn(
     """
     held = torch.from_numpy(held_out_rows(owners, seed))
     model = _untrained(words, tokens, held, schedule, seed)
-    config = train_config(len(tokens), seed, steps)
+    config = train_config(*tokens.shape, seed, steps)
     key = _key(tokens, residuals, owners, config, model.schedule)
     tasks = {"tokens": token_task(words, model.schedule, tokens[~held], tokens[held])}
     if model.residual_net is not None:
@@ -297,7 +302,7 @@ def learn(
         )
         record[name] = asdict(result)
     nets = dict(token_net=trained["tokens"], residual_net=trained.get("residuals"))
-    return replace(model, **nets, never=exclusions(words, tokens)), record
+    return replace(model, **nets, never=exclusions(words, tokens, owners)), record
 
 # %% ../nbs/16_model.ipynb #draw
 BLOCK = 2048  # records that are drawn together

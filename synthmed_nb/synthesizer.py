@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .codecs import FLOOR
 from .conditions import Conditions, Request, column_place
-from .diffusion import Vocabulary, token_features
+from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .model import BLOCK, RecordModel, draw, learn, record_surprise
 from .schedules import SCHEDULES
@@ -209,6 +209,9 @@ class Synthesizer:
             raise InputError(f"{n} rows", rule="at least 1 row is asked for", fix="ask for more")
         leaning = conditions.leaning + floors.leaning(self._fitted)
         self._refuse_nothing(leaning, balance)
+        if given or balance:
+            leaning = self._close(leaning)
+            self._refuse_nothing(leaning, balance)
         decoder = conditions.decoder
 
         def parts() -> Iterator[pd.DataFrame]:
@@ -225,6 +228,17 @@ class Synthesizer:
 
         return parts()
 
+    def _close(self, leaning: np.ndarray) -> np.ndarray:
+        """Closed too what the rest excludes; see `close_tokens`."""
+        words = self._model.words
+        found = close_tokens(
+            torch.from_numpy(leaning) + words.leaning.cpu(),
+            words.offsets.cpu(),
+            words.sizes,
+            {c: {o: t.cpu() for o, t in ts.items()} for c, ts in self._model.never.items()},
+        )
+        return np.where(np.isneginf(found.numpy()), -np.inf, leaning)
+
     def _refuse_nothing(self, leaning: np.ndarray, balance: str | None) -> None:
         """InputError where wishes and floors together leave a column without a value."""
         ends = np.cumsum(self._fitted.sizes)[:-1]
@@ -236,7 +250,7 @@ class Synthesizer:
                 raise InputError(
                     "too few patients hold what is asked of",
                     column=name,
-                    rule="with more privacy, more patients must hold a category",
+                    rule="what is asked goes together; with more privacy, more patients hold it",
                     fix="ask for other values, or for less privacy",
                 )
 
@@ -265,7 +279,7 @@ class Synthesizer:
             else:
                 cells = cells.mode(axis=1).reindex(columns=[0])[0]
             filled[name] = frame[name].where(known[name], cells.astype(frame[name].dtype))
-        exact = follow(self._fitted, filled.copy())
+        exact = self.schema.check(follow(self._fitted, filled.copy()))
         for name in (formula.name for formula in self._fitted.formulas):
             filled[name] = frame[name].where(known[name], exact[name].astype(frame[name].dtype))
         return filled.set_axis(index)

@@ -220,8 +220,10 @@ class UNetSize:
 
     @classmethod
     def for_table(cls, rows: int, columns: int) -> "UNetSize":
-        """The size for a table of `rows` training rows."""
+        """The size for a table of `rows` training rows and `columns` modelled columns."""
         freedom = min(1.0, 0.3 * (rows / 10_000) ** 2)
+        if rows < 12 * columns:
+            return cls((32, 16, 8), 4, freedom)
         if rows < 5_000:
             return cls((96, 64, 32), 8, freedom)
         if rows * columns < 1_000_000:

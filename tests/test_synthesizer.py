@@ -74,17 +74,30 @@ def test_dependent_gaps_are_kept_in_every_row(fitted):
         assert (synthetic["dose"].isna() == (synthetic["insulin"] == "no")).all()
 
 
+def test_what_is_asked_for_keeps_the_rules_too(fitted):
+    """A dose means insulin, and a dose without insulin cannot be asked for."""
+    _, model = fitted
+    assert (model.sample(500, seed=1, given={"dose": (5, 30)})["insulin"] == "yes").all()
+    assert model.sample(500, seed=1, given={"insulin": ["yes"]})["dose"].notna().all()
+    for wrong in (
+        {"given": {"dose": 20, "insulin": "no"}},
+        {"given": {"dose": 20}, "balance": "insulin"},
+    ):
+        with pytest.raises(InputError, match="goes together"):
+            model.stream(10, **wrong)
+
+
 def test_what_follows_from_other_columns_follows_exactly(tmp_path):
     frame = clinic()
-    frame["pulse_mmhg"] = frame["sbp_mmhg"] - frame["age_years"]
+    frame["risk"] = frame["sbp_mmhg"] + frame["age_years"]
     model = Synthesizer(Schema.detect(frame), steps=30).fit(frame)
     model.save(tmp_path)
     drawn = Synthesizer.load(tmp_path).sample(500, seed=1, given={"age_years": (40, 60)})
-    assert np.allclose(drawn["pulse_mmhg"], drawn["sbp_mmhg"] - drawn["age_years"])
-    gaps = frame.assign(pulse_mmhg=np.nan)
-    pd.testing.assert_series_equal(model.impute(gaps)["pulse_mmhg"], frame["pulse_mmhg"])
-    asked = model.sample(50, seed=1, given={"pulse_mmhg": 80.0})
-    assert (asked["pulse_mmhg"] == 80.0).all()
+    assert np.allclose(drawn["risk"], drawn["sbp_mmhg"] + drawn["age_years"])
+    gaps = frame.assign(risk=np.nan)
+    pd.testing.assert_series_equal(model.impute(gaps)["risk"], frame["risk"])
+    asked = model.sample(50, seed=1, given={"risk": 180.0})
+    assert (asked["risk"] == 180.0).all()
 
 
 def test_given_holds_in_every_row(fitted):
