@@ -122,7 +122,7 @@ class _Form:
 def _search(
     name: str, form: _Form, numbers: dict[str, np.ndarray], steps: dict[str, float]
 ) -> Formula | None:
-    """The best formula for one column, the roundest of those that are met equally well."""
+    """The best formula for one column, the roundest of those that miss equally little."""
     names, logs, inputs = list(form.numbers), form.numbers, []
     if name not in names:
         return None
@@ -144,9 +144,11 @@ def _search(
         if share > 0.02:
             continue
         tried = [*(_rounded(fitted, logs, digits) for digits in (1, 2, 3)), fitted]
-        exact = [_exactness(f, numbers, steps) if f.inputs else -1.0 for f in tried]
-        if max(exact) >= 0:
-            return next(f for f, e in zip(tried, exact, strict=True) if e >= max(exact) - 0.01)
+        tried = [f for f in tried if f.inputs and _exactness(f, numbers, steps) >= 0]
+        missed = [float(np.nanmean(np.abs(numbers[name] - f.of(numbers)))) for f in tried]
+        near = 1.02 * min(missed, default=0.0) + 1e-9 * float(np.nanstd(numbers[name]))
+        if tried:
+            return next(f for f, miss in zip(tried, missed, strict=True) if miss <= near)
     return None
 
 # %% ../nbs/07_rules.ipynb #find-formulas

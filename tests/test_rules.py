@@ -52,3 +52,4 @@ def test_a_total_of_many_items_and_a_date_are_found():
     assert set(found) == {"total", "left"}
     assert set(found["total"].weights) == {1.0} and len(found["total"].inputs) == 9
     assert np.allclose(found["left"].of(table), table["left"])
+    assert sorted(found["left"].weights) == [1.0, 86_400.0]
