@@ -35,7 +35,7 @@ class TrainConfig:
     warmup: int = 100  # steps until the peak
     looks: int = 40  # how often the held-out loss is looked at, if all steps are made
     patience: int = 6  # looks without a gain after which training stops
-    shared_gain: float = 0.6  # least share of the gain that held-out records must have too
+    shared_gain: float = 0.5  # least share of the gain that held-out records must have too
     seed: int = 0
 
     def __post_init__(self) -> None:
