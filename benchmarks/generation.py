@@ -303,10 +303,9 @@ def embeddings(names: list[str], minutes: float | None) -> None:
     line(*heads.split("; "))
     for name in names or ("nhanes", "adult", "shoppers"):
         schema, train, holdout, _ = split(name)
-        labels = [table[schema.target].astype(str) for table in (train, holdout)]
-        train, holdout = (
-            table[schema.modelled].drop(columns=schema.target) for table in (train, holdout)
-        )
+        parts = train, holdout
+        labels = [x[schema.target].astype(object).fillna("gap").astype(str) for x in parts]
+        train, holdout = (x[schema.modelled].drop(columns=schema.target) for x in parts)
         blind = Schema.detect(train)
         model = Synthesizer(blind, seed=0).fit(train, minutes=minutes)
         mixed = RecordSpace.fit(train, blind)
