@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from .columns import SMALLEST_COUNT
 
@@ -231,7 +232,8 @@ def never_together(
 
 def _once(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Values, each once for each patient that holds it."""
-    return np.unique(np.stack([values, owners]), axis=1)[0]
+    people = int(owners.max()) + 1
+    return pd.unique(values * people + owners) // people
 
 
 def _only_one(counts: np.ndarray, held: np.ndarray, shares: np.ndarray) -> np.ndarray:
