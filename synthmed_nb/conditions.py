@@ -81,6 +81,7 @@ class Wish:
     ranks: np.ndarray  # lowest and highest open rank inside each token, shape (tokens, 2)
     exact: bool = False  # one value only
     numbers: np.ndarray = field(default_factory=lambda: np.zeros(0))  # the only ones, if any
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))  # of the numbers
     limits: tuple[float, float] = (-math.inf, math.inf)
 
 
@@ -111,7 +112,7 @@ def read_wish(encoder: Encoder, name: str, value: object) -> Wish:
         raise _refuse(name, "a given value is not known to the model in", rule)
     tokens, _ = encode_number(codec, numbers, np.random.default_rng(0))
     weights[tokens] = 1
-    return Wish(name, place, weights, ranks, len(numbers) == 1, numbers)
+    return Wish(name, place, weights, ranks, len(numbers) == 1, numbers, tokens)
 
 # %% ../nbs/17_conditions.ipynb #range-wish
 def _range_wish(encoder: Encoder, name: str, ends: tuple) -> Wish:
@@ -225,9 +226,8 @@ class Conditions:
                 continue
             numbers = to_numbers(table[wish.name], column)
             if len(wish.numbers):
-                own, _ = encode_number(codec, wish.numbers, np.random.default_rng(0))
                 far = np.abs(numbers[:, None] - wish.numbers)
-                far[tokens[:, wish.place, None] != own] = math.inf  # of another bin
+                far[tokens[:, wish.place, None] != wish.tokens] = math.inf  # of another bin
                 numbers = wish.numbers[far.argmin(axis=1)]
             table[wish.name] = from_numbers(numbers.clip(*wish.limits), column)
         return table

@@ -217,17 +217,17 @@ def shut_out(never: dict[int, Tensor], tokens: Tensor, hidden: Tensor, logits: T
     return shut & ~(shut | logits.isneginf()).all(dim=1, keepdim=True)
 
 # %% ../nbs/14_diffusion.ipynb #close
-def close_tokens(leaning: Tensor, offsets: Tensor, sizes: tuple[int, ...], never: Never) -> Tensor:
+def close_tokens(leaning: Tensor, words: Vocabulary, never: Never) -> Tensor:
     """Log-weights of all tokens, -inf also where every open token of another column excludes one.
 
     Args:
         leaning: log-weights, -inf where a token may not be drawn, shape (all tokens,).
-        offsets: first token of each column, shape (columns,).
-        sizes: number of tokens of each column.
+        words: the vocabulary.
         never: by column, tokens that others exclude; see `shut_out`.
     """
     leaning, before = leaning.clone(), None
-    spans = [slice(a, a + n) for a, n in zip(offsets.tolist(), sizes, strict=True)]
+    starts = words.offsets.tolist()
+    spans = [slice(a, a + n) for a, n in zip(starts, words.sizes, strict=True)]
     while before is None or not torch.equal(leaning, before):
         before = leaning.clone()
         for column, tables in never.items():

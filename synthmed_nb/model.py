@@ -38,7 +38,7 @@ from synthmed_nb.schedules import (
     stratified_times,
 )
 from .training import Task, TrainConfig, train
-from .unet import NumberUNet, RecordUNet, UNetSize
+from .unet import NumberUNet, RecordUNet, UNetSize, is_crowded
 
 # %% ../nbs/16_model.ipynb #held
 def held_out_rows(
@@ -68,7 +68,7 @@ def train_config(rows: int, columns: int, seed: int, steps: int | None = None) -
     """Training settings for a table of `rows` by `columns`; `steps` overrides the most steps."""
     batch = 256 if rows < 2_000 else 512
     most = int(np.clip(320 * rows / batch, 3_000, 8_000))
-    if rows < 12 * columns:  # too few to notice by held-out rows that they are remembered
+    if is_crowded(rows, columns):  # too few to notice by held-out rows that they are remembered
         most = max(50, 160 * rows // batch)
     shared = 0.6 if rows < 5_000 else 0.5  # few patients are sooner known by heart
     return TrainConfig(steps=steps or most, batch_size=batch, shared_gain=shared, seed=seed)
@@ -237,14 +237,14 @@ def _start_from_frequencies(net: RecordUNet, words: Vocabulary, tokens: Tensor) 
 
 # %% ../nbs/16_model.ipynb #untrained
 def _untrained(
-    words: Vocabulary, tokens: Tensor, held: Tensor, schedule: str, seed: int
+    words: Vocabulary, tokens: Tensor, held: Tensor, schedule: str, size: UNetSize, seed: int
 ) -> RecordModel:
     """Networks that know how frequent each token is, for rows of which some are held out."""
     some = np.random.default_rng(seed).permutation(np.flatnonzero(~held.numpy()))
     shared = dependence(tokens.cpu().numpy()[some])
     curve = {"exponents": column_exponents(shared)} if schedule == "columns" else {}
     noise, groups = SCHEDULES[schedule](**curve), colour_columns(shared, EVALUATIONS)
-    model = RecordModel.untrained(words, noise, groups, UNetSize.for_table(*tokens.shape), seed)
+    model = RecordModel.untrained(words, noise, groups, size, seed)
     _start_from_frequencies(model.token_net, words, tokens[~held])
     return model
 
@@ -280,15 +280,15 @@ def learn(
         The model, and a record of the training in plain JSON types.
     """
     held = torch.from_numpy(held_out_rows(owners, seed))
-    model = _untrained(words, tokens, held, schedule, seed)
+    size = UNetSize.for_table(*tokens.shape)
+    model = _untrained(words, tokens, held, schedule, size, seed)
     config = train_config(*tokens.shape, seed, steps)
     key = _key(tokens, residuals, owners, config, model.schedule)
     tasks = {"tokens": token_task(words, model.schedule, tokens[~held], tokens[held])}
     if model.residual_net is not None:
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)
-    size = asdict(UNetSize.for_table(*tokens.shape))
-    record = {"parameters": model.parameters, "size": size}
+    record = {"parameters": model.parameters, "size": asdict(size)}
     trained: dict[str, RecordUNet | NumberUNet] = {}
     for i, (name, task) in enumerate(tasks.items()):
 

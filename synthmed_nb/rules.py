@@ -62,10 +62,12 @@ MOST_MAGNIFIED = 1.5  # spread of an input, as it enters, in spreads of what fol
 
 def _with_weights(
     name: str, inputs: list[str], numbers: dict[str, np.ndarray], product: bool
-) -> Formula:
-    """The formula of these inputs by least squares over the rows that have them all."""
+) -> Formula | None:
+    """The formula of these inputs by least squares over the rows that have them all, if enough."""
     columns = np.stack([numbers[n] for n in (*inputs, name)])
     columns = columns[:, ~np.isnan(columns).any(axis=0)]
+    if columns.shape[1] < FEWEST:
+        return None
     x, y = columns[:-1], columns[-1]
     middle, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True) + 1e-300
     weights = np.linalg.lstsq(((x - middle) / spread).T, y - y.mean(), rcond=None)[0] / spread[:, 0]
@@ -133,10 +135,9 @@ def _search(
         like[barred] = -1
         barred.append(int(like.argmax()))
         inputs.append(names[barred[-1]])
-        complete = ~np.isnan([logs[n] for n in (*inputs, name)]).any(axis=0)
-        if complete.sum() < FEWEST:
-            return None
         fitted = _with_weights(name, inputs, logs, form.product)
+        if fitted is None:
+            return None
         rest = logs[name] - replace(fitted, product=False).of(logs)
         share = float(np.nanvar(rest) / np.nanvar(logs[name]))
         if not share < 0.98 * left:
@@ -144,7 +145,8 @@ def _search(
         rest, left = np.nan_to_num(rest), share
         if share > 0.02:
             continue
-        tried = [*(_rounded(fitted, logs, digits) for digits in (1, 2, 3)), fitted]
+        rounds = (1,) if form.product else (1, 2, 3)  # powers have one way to be round
+        tried = [*(_rounded(fitted, logs, digits) for digits in rounds), fitted]
         tried = [f for f in tried if f.inputs and _exactness(f, numbers, steps) >= 0]
         missed = [float(np.nanmean(np.abs(numbers[name] - f.of(numbers)))) for f in tried]
         near = 1.02 * min(missed, default=0.0) + 1e-9 * float(np.nanstd(numbers[name]))

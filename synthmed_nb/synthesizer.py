@@ -230,14 +230,9 @@ class Synthesizer:
 
     def _close(self, leaning: np.ndarray) -> np.ndarray:
         """Closed too what the rest excludes; see `close_tokens`."""
-        words = self._model.words
-        found = close_tokens(
-            torch.from_numpy(leaning) + words.leaning.cpu(),
-            words.offsets.cpu(),
-            words.sizes,
-            {c: {o: t.cpu() for o, t in ts.items()} for c, ts in self._model.never.items()},
-        )
-        return np.where(np.isneginf(found.numpy()), -np.inf, leaning)
+        words, more = self._model.words, torch.from_numpy(leaning).to(self._where)
+        found = close_tokens(words.leaning + more, words, self._model.never)
+        return np.where(np.isneginf(found.cpu().numpy()), -np.inf, leaning)
 
     def _refuse_nothing(self, leaning: np.ndarray, balance: str | None) -> None:
         """InputError where wishes and floors together leave a column without a value."""

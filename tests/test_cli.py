@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from synthmed_nb import cli, datasets, pipeline
+from synthmed_nb.arguments import OPTIONS
+from synthmed_nb.schedules import SCHEDULES
 from synthmed_nb.schema import Schema
 from synthmed_nb.tables import read_table, write_table
 
@@ -120,6 +122,17 @@ def test_same_seed_same_rows(steps, tmp_path, capsys):
         assert synthmed(capsys, *words, "--seed", seed, "--out", tmp_path / name)[0] == 0
     a, b, c = ((tmp_path / f"{name}.csv").read_bytes() for name in "abc")
     assert a == b != c
+
+
+def test_fit_takes_a_schedule_and_goes_on_from_a_checkpoint(steps, tmp_path, capsys):
+    words = ["fit", steps / "train.parquet", "--schema", steps / "schema.json", "--steps", 20]
+    words += ["--schedule", "linear", "--checkpoint", tmp_path / "state"]
+    for name in "ab":
+        assert synthmed(capsys, *words, "--out", tmp_path / name)[0] == 0
+    one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
+    assert one == other and any((tmp_path / "state").iterdir())
+    assert json.loads((tmp_path / "a" / "model.json").read_text())["schedule"]["name"] == "linear"
+    assert set(OPTIONS["--schedule"]["choices"]) == set(SCHEDULES)
 
 
 def test_evaluate_and_audit_write_json(steps):
