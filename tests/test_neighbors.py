@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthmed_nb import neighbors
 from synthmed_nb.neighbors import RecordSpace, levels_of, nearest
 from synthmed_nb.schema import Schema
 
@@ -32,7 +33,7 @@ def slow(space, queries, base, k):
     for name in space.schema.numeric:
         u, v = space.rank(queries, name)[:, None], space.rank(base, name)[None]
         total += np.where(
-            np.isnan(u) & np.isnan(v), 0, np.where(np.isnan(u) | np.isnan(v), 1, (u - v) ** 2)
+            np.isnan(u) & np.isnan(v), 0, np.where(np.isnan(u) | np.isnan(v), 1, np.abs(u - v))
         )
     for name in space.schema.categorical:
         u, v = (levels_of(frame, space.schema, name) for frame in (queries, base))
@@ -42,34 +43,53 @@ def slow(space, queries, base, k):
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.15, 0.5])
-def test_the_search_is_exact(gaps):
-    background, base, queries = (mixed(n, s, gaps, codes=40) for s, n in enumerate((300, 900, 60)))
+@pytest.mark.parametrize("codes", [40, 600])
+def test_the_search_is_exact(gaps, codes):
+    sizes = enumerate((600, 900, 60))
+    background, base, queries = (mixed(n, s, gaps, codes) for s, n in sizes)
     schema = Schema.detect(pd.concat([background, base]))
     space = RecordSpace.fit(background, schema)
-    assert not space.wide
-    distances, found = nearest(space, queries, base, 5)
+    assert space.shared["code"] == (64 if codes == 600 else 1)
+    distances, found, recall = nearest(space, queries, base, 5)
     right, at = slow(space, queries, base, 5)
+    assert recall == 1
     np.testing.assert_allclose(distances, right, atol=1e-12)
     same = np.diff(right, axis=1).min(axis=1) > 1e-9  # where no two are equally far
     assert same.any() and (found[same] == at[same]).all()
 
 
-def test_the_search_finds_nearly_all_with_a_column_of_many_levels():
-    background, base, queries = (mixed(n, s, codes=400) for s, n in enumerate((300, 2000, 100)))
-    schema = Schema.detect(pd.concat([background, base]))
-    space = RecordSpace.fit(background, schema)
-    assert space.wide == ("code",)
-    distances = nearest(space, queries, base, 5)[0]
-    right = slow(space, queries, base, 5)[0]
-    assert (distances <= right + 1e-12).mean() >= 0.99
-    assert (distances[:, 0] <= right[:, 0] + 1e-12).mean() >= 0.99
+def test_a_vector_is_never_further_than_its_record():
+    base = mixed(200, 1, codes=600)
+    space = RecordSpace.fit(mixed(500, 2, codes=600), Schema.detect(base))
+    code = space.encode(base)
+    apart = np.abs(code[:, None] - code[None]).sum(axis=2)
+    right, at = slow(space, base, base, len(base))
+    true = np.empty_like(right)
+    np.put_along_axis(true, at, right, axis=1)
+    assert (apart <= true + 1e-5).all() and (apart > true - 1e-5).mean() > 0.9
+
+
+def test_a_large_search_is_approximate_and_says_how_often_it_is_right(monkeypatch):
+    background, base, queries = (mixed(n, s, 0.05) for s, n in enumerate((300, 4000, 1500)))
+    space = RecordSpace.fit(background, Schema.detect(base))
+    right = nearest(space, queries, base, 3)
+    monkeypatch.setattr(neighbors, "MOST_WORK", 0)
+    alone = nearest(space, queries, base, 1, seed=1)
+    hit = alone.distances[:, 0] <= right.distances[:, 0] + 1e-9
+    assert hit.mean() == pytest.approx(alone.recall) and alone.recall >= 0.999  # all are checked
+    found = nearest(space, queries, base, 3, seed=1)
+    assert (found.distances >= right.distances - 1e-9).all()
+    again = nearest(space, queries, base, 3, seed=1)
+    np.testing.assert_array_equal(found.rows, again.rows)
+    copies = nearest(space, base, base, 1, seed=1)
+    assert (copies.distances == 0).mean() > 0.999
 
 
 def test_copies_are_at_zero_and_first():
     base = mixed(1500, 1)
     schema = Schema.detect(base)
     space = RecordSpace.fit(mixed(300, 0), schema)
-    distances, found = nearest(space, base, base, 2)
+    distances, found, _ = nearest(space, base, base, 2)
     alone = distances[:, 1] > 0
     assert (distances[:, 0] == 0).all() and alone.sum() > 1000
     assert (found[alone, 0] == np.arange(1500)[alone]).all()
@@ -80,9 +100,9 @@ def test_thousands_of_equal_records_do_not_hide_a_nearer_one():
     base = pd.concat([base, pd.DataFrame({"a": ["y"] * 300, "b": np.arange(300) / 3})])
     schema = Schema.detect(base)
     space = RecordSpace.fit(base, schema)
-    distances, found = nearest(space, base.iloc[[3000]], base, 1)
+    distances, found, _ = nearest(space, base.iloc[[3000]], base, 1)
     assert found[0, 0] == 3000 and distances[0, 0] == 0
-    distances, found = nearest(space, base.iloc[[0]], base, 3)
+    distances, found, _ = nearest(space, base.iloc[[0]], base, 3)
     assert (distances == 0).all()
 
 
