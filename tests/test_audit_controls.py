@@ -15,7 +15,7 @@ from synthmed_nb import auditing, membership
 from synthmed_nb.auditing import audit, black_box_scores
 from synthmed_nb.datasets import load_nhanes
 from synthmed_nb.disclosure import find_copies
-from synthmed_nb.intervals import max_t_test
+from synthmed_nb.permutations import max_t as max_t_test
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.verdict import COPIES_LEVEL, FLAG_LEVEL, blind_test
 
