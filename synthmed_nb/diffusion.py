@@ -150,13 +150,13 @@ def residual_loss(
     tokens: Tensor,
     residuals: Tensor,
     sigma: Tensor,
-    generator: torch.Generator,
+    noise: Tensor,
 ) -> Tensor:
     """Weighted squared error of the denoised residuals of each record: shape (batch,).
 
-    Arguments as for `denoise`; `residuals` are the clean ones.
+    Arguments as for `denoise`; `residuals` are the clean ones, `noise` is standard normal and of
+    their shape, or of shape (1, numeric columns) for the same noise on all records.
     """
-    noise = torch.randn(residuals.shape, generator=generator).to(residuals.device)
     clean = denoise(net, words, tokens, residuals + sigma * noise, sigma)
     active = words.active(tokens)
     weight = (sigma**2 + 1) / sigma**2

@@ -21,7 +21,7 @@ from .codecs import FLOOR
 from .conditions import Conditions, Request, column_place
 from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
-from .model import BLOCK, RecordModel, draw, learn, record_surprise
+from .model import BLOCK, RecordModel, draw, learn, record_losses, record_surprise
 from .schedules import SCHEDULES
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
@@ -99,6 +99,7 @@ class Synthesizer:
         schedule: how tokens vanish in the noise: "cosine", "linear", "sigmoid", or "columns" (each
             column by what it says about the others).
         steps: most training steps of each network; None: set by the number of rows.
+        early_stop: False makes all steps, and so shows what a model that remembers looks like.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         seed: seeds everything that `fit` does by chance.
     """
@@ -109,6 +110,7 @@ class Synthesizer:
         *,
         schedule: str = "cosine",
         steps: int | None = None,
+        early_stop: bool = True,
         device: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -117,6 +119,7 @@ class Synthesizer:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
         self.schema, self.schedule, self.steps = schema, schedule, steps
+        self.early_stop = early_stop
         self.device, self.seed = device, seed
         self.training_: dict | None = None  # a record of the training, once fitted
 
@@ -126,7 +129,7 @@ class Synthesizer:
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """What the constructor was given, by name, as scikit-learn has it."""
-        names = ("schema", "schedule", "steps", "device", "seed")
+        names = ("schema", "schedule", "steps", "early_stop", "device", "seed")
         return {name: getattr(self, name) for name in names}
 
     def fit(
@@ -155,7 +158,8 @@ class Synthesizer:
         encoder = fit_encoder(frame, self.schema)
         rows = (torch.from_numpy(x).to(self._where) for x in encode(encoder, frame, self.seed))
         words, seconds = vocabulary(encoder, self._where), 60 * minutes if minutes else None
-        options = dict(schedule=self.schedule, steps=self.steps, seconds=seconds, seed=self.seed)
+        options = dict(schedule=self.schedule, steps=self.steps, early_stop=self.early_stop)
+        options |= dict(seconds=seconds, seed=self.seed)
         options |= dict(progress=progress, checkpoint=Path(checkpoint) if checkpoint else None)
         self._model, self.training_ = learn(words, *rows, owners, **options)
         self._encoder = encoder
@@ -302,7 +306,16 @@ class Synthesizer:
         tokens = torch.from_numpy(tokens).to(self._where)
         model = self._model
         parts = model.token_net, model.words, model.schedule
-        return record_surprise(*parts, tokens, seed).cpu().numpy()
+        return record_surprise(*parts, tokens, seed=seed).mean(dim=1).cpu().numpy()
+
+    def record_losses(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
+        """Losses of each record at eight times: shape (rows, 8), with residuals (rows, 24).
+
+        Masks and noise are the same for all records, see `model.record_losses`.
+        """
+        tokens, residuals = encode(self._fitted, self.schema.check(frame), seed)
+        rows = (torch.from_numpy(x).to(self._where) for x in (tokens, residuals))
+        return record_losses(self._model, *rows, seed).cpu().numpy().astype(float)
 
     def embed(self, frame: pd.DataFrame, hide: tuple[str, ...] = ()) -> np.ndarray:
         """What the network sees in each record, to search for records that are alike.

@@ -36,6 +36,7 @@ class TrainConfig:
     looks: int = 40  # how often the held-out loss is looked at, if all steps are made
     patience: int = 6  # looks without a gain after which training stops
     shared_gain: float = 0.5  # least share of the gain that held-out records must have too
+    early_stop: bool = True  # False: all steps are made and the last network counts
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,12 +88,14 @@ class TrainResult:
     rollbacks: int = 0
 
     def look(self, held_out: Tensor, trained: Tensor, config: TrainConfig) -> bool:
-        """Note step, losses and membership AUC of a look; says whether it is the best so far."""
+        """Note step, losses and membership AUC of a look; says whether its network is to be kept."""
         losses = float(held_out.mean()), float(trained.mean())
         auc = membership_auc(held_out, trained)
         self.curve.append((self.steps, *(round(x, 5) for x in (*losses, auc))))
         better = losses[0] < self.best
         self.stale, self.best = (0, losses[0]) if better else (self.stale + 1, self.best)
+        if not config.early_stop:
+            return True
         if self.stale >= config.patience:
             self.stopped_by = "early stop"
         elif len(self.curve) > config.patience:
