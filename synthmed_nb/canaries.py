@@ -29,9 +29,9 @@ from .schema import SMALLEST_COUNT, InputError, Schema, few
 def one_run_p_value(
     epsilon: float, correct: int, guesses: int, canaries: int, delta: float = 0.0
 ) -> float:
-    """Highest chance of so many right guesses under (epsilon, delta)-privacy.
+    """Highest chance, in [0, 1], of so many right guesses under (epsilon, delta)-privacy.
 
-    Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846), Theorem 5.2.
+    Theorem 5.2 of Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846).
 
     Args:
         epsilon: 0 or more; two tables are neighbours if they differ in one canary.
@@ -39,9 +39,6 @@ def one_run_p_value(
         guesses: coins guessed, the same number whatever the coins were.
         canaries: coins tossed, fair and independent, at least `guesses`.
         delta: in [0, 1].
-
-    Returns:
-        A p-value, in [0, 1].
     """
     right = 1 / (1 + math.exp(-epsilon))
     reach = stats.binom.sf(np.arange(correct + 1) - 1, guesses, right)  # P(W >= 0 ... correct)
@@ -53,7 +50,7 @@ def one_run_p_value(
 def epsilon_lower_bound(
     correct: int, guesses: int, canaries: int, delta: float = 0.0, level: float = 0.95
 ) -> float:
-    """Lower bound on epsilon from right guesses in one training run.
+    """Lower bound on epsilon, 0 or more, from right guesses in one training run.
 
     Args:
         correct: right guesses, in [0, guesses].
@@ -61,9 +58,6 @@ def epsilon_lower_bound(
         canaries: coins tossed, at least `guesses`.
         delta: of the promise that is tested, in [0, 1].
         level: chance that the bound is not above the true epsilon, in (0, 1).
-
-    Returns:
-        0 or more; 0 if chance would do as well.
 
     Raises:
         InputError: if the numbers do not describe an audit.
@@ -89,7 +83,7 @@ def epsilon_lower_bound(
 def epsilon_from_rates(
     tp: int, members: int, fp: int, non_members: int, delta: float = 0.0, level: float = 0.95
 ) -> float:
-    """Lower bound on epsilon from the two rates of an attack with a threshold fixed beforehand.
+    """Lower bound on epsilon, 0 or more, from two rates at a threshold fixed beforehand.
 
     Args:
         tp: members that were called members.
@@ -98,9 +92,6 @@ def epsilon_from_rates(
         non_members: independent trials with the record out, at least 1.
         delta: in [0, 1].
         level: chance that the bound is not above the true epsilon, in (0, 1).
-
-    Returns:
-        0 or more.
 
     Raises:
         InputError: if the numbers do not describe two rates.
@@ -148,28 +139,24 @@ def _level_rows(
 # %% ../nbs/36_canaries.ipynb #design-outliers
 def fresh_patients(names: pd.Series, count: int) -> pd.Series:
     """Names of patients that are not among `names`, of their kind, shape (count,)."""
-    taken = set(names)
-    if types.is_numeric_dtype(names.dtype):
-        most = 2**31 if types.is_unsigned_integer_dtype(names.dtype) else -1  # elsewhere unused
-        free = (i for i in range(most, most - count - len(taken), -1) if i not in taken)
-        return pd.Series([next(free) for _ in range(count)]).astype(names.dtype)
-    free = (f"canary {i}" for i in range(count + len(taken)))
-    return pd.Series([next(name for name in free if name not in taken) for _ in range(count)])
+    taken, made = set(names), [f"canary {i}" for i in range(count + len(names))]
+    if numeric := types.is_numeric_dtype(names.dtype):
+        unsigned = types.is_unsigned_integer_dtype(names.dtype)
+        made = [2**31 - i if unsigned else -1 - i for i in range(len(made))]  # elsewhere unused
+    free = pd.Series([name for name in made if name not in taken][:count])
+    return free.astype(names.dtype) if numeric else free
 
 
 def design_outliers(
     train: pd.DataFrame, schema: Schema, count: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Records of valid cells that hardly ever meet; each a patient of its own.
+    """Records of valid cells that hardly ever meet, each a patient of its own.
 
     Args:
         train: a table that `Schema.check` gave, its index 0, 1, ...
         schema: of the table.
         count: records wanted.
         rng: source of chance.
-
-    Returns:
-        Shape (count, columns of train), in the dtypes of train.
     """
     patients, made = patients_of(train, schema), {}
     for name in train.columns:
@@ -209,35 +196,42 @@ def isolation(train: pd.DataFrame, schema: Schema, rng: np.random.Generator) -> 
     scores = by_patient(means, owners[rows])
     return np.concatenate([scores, np.full(owners.max() + 1 - len(scores), -np.inf)])
 
-# %% ../nbs/36_canaries.ipynb #canaries
+# %% ../nbs/36_canaries.ipynb #canaries-constants
 FEWEST_CANARIES = 2 * SMALLEST_COUNT
 KEY = 36  # of the streams of chance that this room draws from
 
-
+# %% ../nbs/36_canaries.ipynb #canaries
 @dataclass(frozen=True, eq=False, repr=False)
 class Canaries:
     """Records that a fair coin puts into a training table or keeps out of it.
 
     Attributes:
         schema: of the table.
-        records: of all canaries, in or out.
-        owners: the canary of each record, 0, 1, ...: shape (records,).
+        outliers: records of the designed canaries, one each.
+        alone: records of the real canaries.
+        places: rows of `alone` in the table.
+        rows: of the table.
+        owners: the canary of each of `records`, 0, 1, ...: shape (records,).
         designed: whether a canary is made up, not a real patient: shape (canaries,).
         inside: the coins; true for in: shape (canaries,).
-        places: rows of the real canaries in the table, in the order of `records`.
-        rows: of the table that they were drawn from.
     """
 
     schema: Schema
-    records: pd.DataFrame
+    outliers: pd.DataFrame
+    alone: pd.DataFrame
+    places: np.ndarray
+    rows: int
     owners: np.ndarray
     designed: np.ndarray
     inside: np.ndarray
-    places: np.ndarray
-    rows: int
 
     def __repr__(self) -> str:
         return f"Canaries({len(self.inside)})"
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """Records of all canaries, in or out, the designed ones first."""
+        return pd.concat([self.outliers, self.alone], ignore_index=True)
 
     @classmethod
     def draw(cls, train: pd.DataFrame, schema: Schema, count: int, seed: int) -> Self:
@@ -254,9 +248,10 @@ class Canaries:
         """
         train = schema.check(train).reset_index(drop=True)
         patients = patients_of(train, schema)
-        if not FEWEST_CANARIES <= count <= len(np.unique(patients)) // 4:
+        total = int(patients.max(initial=-1)) + 1
+        if not FEWEST_CANARIES <= count <= total // 4:
             raise InputError(
-                f"{count} canaries for {few(len(np.unique(patients)))} patients",
+                f"{count} canaries for {few(total)} patients",
                 rule=f"at least {FEWEST_CANARIES}, and at most a quarter of the patients",
                 fix="ask for another number, or use more patients",
             )
@@ -265,45 +260,35 @@ class Canaries:
         alone = np.argsort(-isolation(train, schema, chance), kind="stable")[: count - made]
         alone.sort()
         places = np.flatnonzero(np.isin(patients, alone))
-        outliers = design_outliers(train, schema, made, chance)
+        owners = np.concatenate([np.arange(made), made + np.searchsorted(alone, patients[places])])
         return cls(
             schema,
-            pd.concat([outliers, train.iloc[places]], ignore_index=True),
-            np.concatenate([np.arange(made), made + np.searchsorted(alone, patients[places])]),
-            np.arange(count) < made,
-            coins.random(count) < 0.5,
+            design_outliers(train, schema, made, chance),
+            train.iloc[places],
             places,
             len(train),
+            owners,
+            np.arange(count) < made,
+            coins.random(count) < 0.5,
         )
 
     def plant(self, train: pd.DataFrame) -> pd.DataFrame:
         """The table to train on: designed canaries that are in added, real ones that are out gone.
 
         Args:
-            train: the table that the canaries were drawn from.
-
-        Returns:
-            A checked table with a fresh index; the patients of train in their order come first.
-
-        Raises:
-            InputError: if it is another table.
+            train: the table that the canaries were drawn from; InputError if it is another.
         """
         train = self.schema.check(train).reset_index(drop=True)
-        made = self.designed[self.owners]
-        real = self.records[~made].reset_index(drop=True)
-        if len(train) != self.rows or not train.iloc[self.places].reset_index(drop=True).equals(
-            real
-        ):
+        if len(train) != self.rows or not train.iloc[self.places].equals(self.alone):
             raise InputError(
                 "these canaries were drawn from another table",
                 rule="canaries are planted in the table that they were drawn from",
                 fix="draw canaries from this table, or hand in the other",
             )
-        kept = np.ones(self.rows, dtype=bool)
-        kept[self.places] = self.inside[self.owners[~made]]
-        both = pd.concat([train, self.records[made]], ignore_index=True)
-        kept = np.concatenate([kept, self.inside[self.owners[made]]])
-        return both[kept].reset_index(drop=True)
+        made, coins = len(self.outliers), self.inside[self.owners]
+        kept = np.concatenate([np.ones(self.rows, dtype=bool), coins[:made]])
+        kept[self.places] = coins[made:]
+        return pd.concat([train, self.outliers], ignore_index=True)[kept].reset_index(drop=True)
 
 # %% ../nbs/36_canaries.ipynb #scores
 def canary_scores(
@@ -319,13 +304,9 @@ def canary_scores(
 
     Returns:
         Per attack an array of shape (canaries,); high says in.
-
-    Raises:
-        InputError: if a table does not fit the schema.
     """
-    schema, records = canaries.schema, canaries.records
-    reference, synthetic = schema.check(reference), schema.check(synthetic)
-    space = RecordSpace.fit(reference, schema)
+    reference, synthetic = map(canaries.schema.check, (reference, synthetic))
+    space, records = RecordSpace.fit(reference, canaries.schema), canaries.records
     scores = attack_scores(space, records, reference, synthetic)
     if model is not None:
         scores["denoising loss"] = -np.asarray(model.record_loss(records), dtype=float)
@@ -333,15 +314,12 @@ def canary_scores(
 
 # %% ../nbs/36_canaries.ipynb #guess
 def guess_coins(score: np.ndarray, designed: np.ndarray, shares: tuple[float, float]) -> np.ndarray:
-    """The attacker's guesses from the ranks in each half; ties go by the order of the canaries.
+    """Guesses by rank in each half: 1 for in, -1 for out, 0 for none, shape (canaries,).
 
     Args:
-        score: shape (canaries,); high says in.
+        score: shape (canaries,); high says in. Ties go by the order of the canaries.
         designed: which half a canary belongs to, shape (canaries,).
         shares: of each half that are guessed in, and out; together at most 1.
-
-    Returns:
-        1 for in, -1 for out, 0 for no guess: shape (canaries,).
     """
     guess = np.zeros(len(score), dtype=int)
     for half in (np.flatnonzero(designed), np.flatnonzero(~designed)):
@@ -408,8 +386,8 @@ def audit_canaries(
     Raises:
         InputError: if there is no score for every canary, or no guess.
     """
-    tried, count = {n: check_scores(s, "canaries") for n, s in scores.items()}, len(canaries.inside)
-    if not tried or any(len(score) != count for score in tried.values()):
+    tried = {name: check_scores(score, "canaries") for name, score in scores.items()}
+    if {len(score) for score in tried.values()} != {len(canaries.inside)}:
         raise InputError(
             "not every canary has a score",
             rule="each attack has one score for each canary",
@@ -422,32 +400,22 @@ def audit_canaries(
             rule="shares from 0, one of them from 0.1, together at most 1; 0 < level < 1",
             fix="guess 20 % in and 10 % out",
         )
+    said = dict(canaries=len(canaries.inside), level=level, delta=delta, shares=shares)
     each = 1 - (1 - level) / len(tried)
     attacks = [_attack(canaries, n, s, shares, delta, each) for n, s in tried.items()]
-    return CanaryAudit(
-        epsilon_lower=max(attack.epsilon_lower for attack in attacks),
-        attacks=attacks,
-        canaries=count,
-        level=level,
-        delta=delta,
-        shares=shares,
-    )
+    largest = max(attack.epsilon_lower for attack in attacks)
+    return CanaryAudit(epsilon_lower=largest, attacks=attacks, **said)
 
-
+# %% ../nbs/36_canaries.ipynb #attack
 def _attack(
     canaries: Canaries, name: str, score: np.ndarray, shares: tuple, delta: float, level: float
 ) -> CanaryAttack:
     """The result of one attack, its bound at `level`."""
     inside, designed = canaries.inside, canaries.designed
-    guess = guess_coins(score, designed, shares)
-    right = int((guess == np.where(inside, 1, -1)).sum())
-    made = int((guess != 0).sum())
-    ranks = np.empty(len(score))
+    guess, ranks = guess_coins(score, designed, shares), np.empty(len(score))
+    right, made = int((guess == np.where(inside, 1, -1)).sum()), int((guess != 0).sum())
     for half in (designed, ~designed):
         ranks[half] = stats.rankdata(score[half]) / half.sum()
-    return CanaryAttack(
-        name=name,
-        epsilon_lower=epsilon_lower_bound(right, made, len(inside), delta, level),
-        accuracy=right / made,
-        auc=auc(ranks[inside], ranks[~inside]),
-    )
+    bound = epsilon_lower_bound(right, made, len(inside), delta, level)
+    sides = ranks[inside], ranks[~inside]
+    return CanaryAttack(name=name, epsilon_lower=bound, accuracy=right / made, auc=auc(*sides))
