@@ -62,10 +62,11 @@ def epsilon_lower_bound(
     Raises:
         InputError: if the numbers do not describe an audit.
     """
-    if not (0 <= correct <= guesses <= canaries and 0 <= delta <= 1 and 0 < level < 1):
+    _check_promise(delta, level)
+    if not 0 <= correct <= guesses <= canaries:
         raise InputError(
-            "right guesses, guesses, canaries, delta and level do not go together",
-            rule="0 <= correct <= guesses <= canaries, 0 <= delta <= 1, 0 < level < 1",
+            "right guesses, guesses and canaries do not go together",
+            rule="0 <= correct <= guesses <= canaries",
             fix="check the numbers handed in",
         )
 
@@ -78,6 +79,12 @@ def epsilon_lower_bound(
     while slack(high) < 0:
         high *= 2
     return brentq(slack, 0.0, high)
+
+
+def _check_promise(delta: float, level: float) -> None:
+    if not (0 <= delta <= 1 and 0 < level < 1):
+        what, rule = f"delta {delta} at level {level}", "0 <= delta <= 1, 0 < level < 1"
+        raise InputError(what, rule=rule, fix="test a promise with delta 0 at level 0.95")
 
 # %% ../nbs/36_canaries.ipynb #epsilon-from-rates
 def epsilon_from_rates(
@@ -96,6 +103,7 @@ def epsilon_from_rates(
     Raises:
         InputError: if the numbers do not describe two rates.
     """
+    _check_promise(delta, level)
     hit, false_alarm = (
         rate_interval(tp, members, level)[0],
         rate_interval(fp, non_members, level)[1],
@@ -257,20 +265,13 @@ class Canaries:
             )
         chance, coins = (np.random.default_rng([KEY, stream, seed]) for stream in (0, 1))
         made = count // 2
-        alone = np.argsort(-isolation(train, schema, chance), kind="stable")[: count - made]
-        alone.sort()
+        farthest = np.argsort(-isolation(train, schema, chance), kind="stable")
+        alone = np.sort(farthest[: count - made])
         places = np.flatnonzero(np.isin(patients, alone))
         owners = np.concatenate([np.arange(made), made + np.searchsorted(alone, patients[places])])
-        return cls(
-            schema,
-            design_outliers(train, schema, made, chance),
-            train.iloc[places],
-            places,
-            len(train),
-            owners,
-            np.arange(count) < made,
-            coins.random(count) < 0.5,
-        )
+        outliers = design_outliers(train, schema, made, chance)
+        fates = np.arange(count) < made, coins.random(count) < 0.5
+        return cls(schema, outliers, train.iloc[places], places, len(train), owners, *fates)
 
     def plant(self, train: pd.DataFrame) -> pd.DataFrame:
         """The table to train on: designed canaries that are in added, real ones that are out gone.
@@ -347,7 +348,7 @@ class CanaryAttack(BaseModel, frozen=True):
 
 
 class CanaryAudit(BaseModel, frozen=True):
-    """What one training run gave away at least; nothing about a single canary.
+    """What one training gave away at least; nothing about a single canary.
 
     Attributes:
         epsilon_lower: the largest bound of all attacks, at `level`; 0 proves nothing.
@@ -393,17 +394,17 @@ def audit_canaries(
             rule="each attack has one score for each canary",
             fix="use canary_scores, and hand in the canaries that were planted",
         )
-    enough = FEWEST_CANARIES / 2 * max(shares) >= 1  # a guess in each half of any audit
-    if min(shares) < 0 or sum(shares) > 1 or not enough or not 0 < level < 1:
+    _check_promise(delta, level)
+    if min(shares) < 0 or sum(shares) > 1 or SMALLEST_COUNT * max(shares) < 1:
         raise InputError(
-            f"shares {shares} at level {level}",
-            rule="shares from 0, one of them from 0.1, together at most 1; 0 < level < 1",
+            f"shares {shares}",
+            rule="shares from 0, one of them from 0.1, together at most 1",
             fix="guess 20 % in and 10 % out",
         )
-    said = dict(canaries=len(canaries.inside), level=level, delta=delta, shares=shares)
     each = 1 - (1 - level) / len(tried)
     attacks = [_attack(canaries, n, s, shares, delta, each) for n, s in tried.items()]
     largest = max(attack.epsilon_lower for attack in attacks)
+    said = dict(canaries=len(canaries.inside), level=level, delta=delta, shares=shares)
     return CanaryAudit(epsilon_lower=largest, attacks=attacks, **said)
 
 # %% ../nbs/36_canaries.ipynb #attack
