@@ -138,6 +138,7 @@ class Synthesizer:
         minutes: float | None = None,
         progress: Progress | None = None,
         checkpoint: str | Path | None = None,
+        canaries: object | None = None,
     ) -> "Synthesizer":
         """Learn a table; returns itself.
 
@@ -147,12 +148,17 @@ class Synthesizer:
             progress: called with the share done in [0, 1] and a note.
             checkpoint: folder for the state of the training. Where it holds one that was cut off,
                 training goes on from there and ends in the same bytes.
+            canaries: something with `plant(frame)`, which gives the table to learn instead, to
+                audit this training. The model keeps nothing of them but what it learns.
 
         Raises:
-            InputError: if the table does not fit the schema, or the checkpoint is another's.
+            InputError: if the table does not fit the schema or the canaries, or the checkpoint
+                is another's.
             TrainingError: if the loss does not stay finite.
         """
         frame = self.schema.check(frame)
+        if canaries is not None:
+            frame = self.schema.check(canaries.plant(frame))
         patient = self.schema.patient
         owners = pd.factorize(frame[patient])[0] if patient in frame else np.arange(len(frame))
         encoder = fit_encoder(frame, self.schema)
