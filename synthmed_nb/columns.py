@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SMALLEST_COUNT', 'DTYPES', 'DATES', 'PLAIN', 'Kind', 'Role', 'Scalar', 'KEY_WORDS', 'CODE_WORDS', 'PERSONAL_NAMES',
            'PERSONAL_VALUES', 'UNITS', 'MOST_DECIMALS', 'NEARLY_ALL', 'ENOUGH', 'DATE_FORMATS', 'DATES_NEEDED',
-           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'few', 'DataNote', 'note', 'whole_file', 'write_bytes', 'tidy',
-           'Column', 'words', 'unit_of', 'decimals', 'guess_number', 'date_format', 'parse_dates', 'guess_text',
-           'guess_kind', 'describe']
+           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'safe_count', 'few', 'DataNote', 'note', 'whole_file',
+           'write_bytes', 'tidy', 'Column', 'words', 'unit_of', 'decimals', 'guess_number', 'date_format',
+           'parse_dates', 'guess_text', 'guess_kind', 'rare_levels', 'describe']
 
 # %% ../nbs/00_columns.ipynb #imports
 import os
@@ -21,7 +21,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 # %% ../nbs/00_columns.ipynb #input-error
 class InputError(ValueError):
@@ -51,9 +51,22 @@ def _input_error(what: str, column: str | None, rule: str, fix: str) -> InputErr
 SMALLEST_COUNT = 11  # the smallest count of patients that may be shown
 
 
-def few(count: int) -> str:
-    """Write a count of records so that it points at nobody: 1 to 10 become "fewer than 11"."""
-    return f"fewer than {SMALLEST_COUNT}" if 0 < count < SMALLEST_COUNT else f"{count:,}"
+def safe_count(count: int) -> int | None:
+    """A count of records as a result may hold it: None for 1 to 10."""
+    return None if 0 < count < SMALLEST_COUNT else int(count)
+
+
+def few(count: int | None) -> str:
+    """Write a count of records so that it points at nobody.
+
+    Args:
+        count: at least 0, or None as `safe_count` gives it.
+
+    Returns:
+        The number, or "fewer than 11" for 1 to 10 and None.
+    """
+    known = None if count is None else safe_count(count)
+    return f"fewer than {SMALLEST_COUNT}" if known is None else f"{known:,}"
 
 
 class DataNote(UserWarning):
@@ -170,8 +183,10 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         reason: why this kind and role, without any cell value.
         missing: whether gaps were seen.
         decimals: most decimals seen in a number; None for more than ten, and for all but numbers.
-        categories: the declared levels of a pandas `category` column, in their order.
+        categories: the declared levels of a pandas `category` column, in their order; not in the
+            repr, since a patient may be the only one with a level.
         ordered: whether those levels are ordered.
+        rare: places in `categories` of levels that 1 to 10 patients hold, never to be shown.
         constant: the one value of a constant column, if at least 11 patients hold it.
         date_format: strftime format of a date column that is written as text.
     """
@@ -183,8 +198,9 @@ class Column(BaseModel, frozen=True, extra="forbid"):
     reason: str
     missing: bool
     decimals: int | None = None
-    categories: tuple[Scalar, ...] | None = None
+    categories: tuple[Scalar, ...] | None = Field(default=None, repr=False)
     ordered: bool = False
+    rare: tuple[int, ...] = ()
     constant: Scalar | None = None
     date_format: str | None = None
     unit: str | None = None
@@ -373,11 +389,35 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> 
             kind, reason = "categorical", "a target of few whole numbers"
     return dict(kind=kind, role=role or "feature", reason=reason)
 
+# %% ../nbs/00_columns.ipynb #rare-levels
+def rare_levels(column: pd.Series, owners: pd.Series | None) -> tuple[int, ...]:
+    """Places of the declared levels that 1 to 10 patients hold; none without declared levels.
+
+    Args:
+        column: the tidied column.
+        owners: the patient of each row; None: each row is a patient.
+    """
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return ()
+    codes = pd.Series(column.cat.codes.to_numpy())
+    held = (
+        codes if owners is None else codes[~pd.DataFrame({0: codes, 1: owners.array}).duplicated()]
+    )
+    counts = np.bincount(held[held >= 0], minlength=len(column.cat.categories))
+    return tuple(np.flatnonzero((counts > 0) & (counts < SMALLEST_COUNT)).tolist())
+
 # %% ../nbs/00_columns.ipynb #describe
 MOST_LEVELS = 10_000  # a categorical column must have fewer levels
 
 
-def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dtype: str) -> Column:
+def describe(
+    column: pd.Series,
+    role: Role | None,
+    kept: bool,
+    patients: int,
+    dtype: str,
+    owners: pd.Series | None = None,
+) -> Column:
     """One column of a schema, from a tidied column.
 
     Args:
@@ -386,6 +426,7 @@ def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dt
         kept: whether the caller wants it even if it looks like an identifier or free text.
         patients: how many patients the table has.
         dtype: pandas dtype of the column as it was handed in.
+        owners: the patient of each row; None: each row is a patient.
 
     Raises:
         InputError: if it is categorical with too many levels.
@@ -393,6 +434,7 @@ def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dt
     facts = _settle(column, role, kept, patients)
     text = column.dtype == object or types.is_string_dtype(column.dtype)
     levels = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+    own = facts["role"] in ("drop", "patient")  # each level is somebody's
     if facts["kind"] == "categorical" and facts["role"] in ("feature", "target"):
         found = column.nunique() if levels is None else len(levels)
         if found >= MOST_LEVELS:
@@ -407,8 +449,9 @@ def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dt
         dtype=dtype,
         missing=bool(column.isna().any()),
         decimals=decimals(column) if facts["kind"] == "numeric" and not text else None,
-        categories=None if levels is None else tuple(levels.tolist()),
+        categories=None if levels is None or own else tuple(levels.tolist()),
         ordered=levels is not None and bool(column.dtype.ordered),
+        rare=() if own else rare_levels(column, owners),
         date_format=date_format(column) if facts["kind"] == "datetime" and text else None,
         unit=unit_of(column.name),
         **facts,

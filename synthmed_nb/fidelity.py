@@ -18,8 +18,8 @@ from xgboost import XGBClassifier
 
 from synthmed_nb.bars import (
     bin_labels,
+    blurred,
     grid,
-    nice,
     patients_per_cell,
     pool_levels,
     shares,
@@ -177,7 +177,8 @@ class ColumnFidelity(BaseModel, frozen=True, extra="forbid"):
     """One column of both tables, fit to be shown.
 
     Shares are of all records of the table; None where the cell holds 1 to 10 or guards one that
-    does. A category's `shape_error` (percent) counts the hidden cells as one.
+    does. `shape_error` is in percent, rounded to a step of at least 11 patients; a category's
+    counts the hidden cells as one.
     """
 
     name: str
@@ -228,7 +229,7 @@ def column_fidelity(cells: Cells, column: Column, units: np.ndarray) -> ColumnFi
     return ColumnFidelity(
         name=column.name,
         kind=column.kind,
-        shape_error=round(error, 2),
+        shape_error=blurred(error, int(units.max()) + 1),
         missing_real=gap,
         missing_synthetic=synthetic_gap,
         bins=[names[i] for i in kept],
@@ -245,10 +246,17 @@ class Metric(BaseModel, frozen=True, extra="forbid"):
     floor: float | None = None
 
     @classmethod
-    def of(cls, errors: Sequence[float]) -> "Metric":
-        """From the error of S alone, or the three of them."""
-        named = zip(("value", "at_floor_size", "floor"), errors, strict=False)
-        return cls(**{name: round(float(error), 2) for name, error in named})
+    def of(cls, errors: Sequence[float], patients: Sequence[int], parts: int = 1) -> "Metric":
+        """From errors: of S alone, or the three of them; see `blurred`.
+
+        Args:
+            errors: percent, one or three.
+            patients: of the real tables T and H.
+            parts: columns or pairs that each is the mean of.
+        """
+        sizes = dict(value=patients[0], at_floor_size=patients[0], floor=min(patients))
+        named = zip(sizes.items(), errors, strict=False)
+        return cls(**{name: blurred(error, size, parts) for (name, size), error in named})
 
     def reached(self) -> float:
         """Accuracy as a percentage of the floor's accuracy, at most 100."""
@@ -280,7 +288,7 @@ class Fidelity(BaseModel, frozen=True, extra="forbid"):
     """How close S is to T, in percent but for the AUCs.
 
     `trend` cuts numbers as the papers do, `trend_shared` at the edges of T, `pairs` at its deciles.
-    `pair_error` is `trend` for each pair, rounded to a step of at least 11 records.
+    Errors are rounded to a step of at least 11 patients. `pair_error` is `trend` for each pair.
     """
 
     score: float
@@ -353,22 +361,26 @@ def fidelity(
     others = range(1, len(tables))
     pairs = [trend_errors(cells, names, t) for t in others]
     gaps = [missing_errors(cells, names, t) for t in others]
-    shape = Metric.of([shape_errors(cells, names, t).mean() for t in others])
-    trend = Metric.of([pair_mean(errors) for errors in pairs])
+    people = [int(u.max(initial=-1)) + 1 for u in (units[0], units[-1])]
+    by_column = {"patients": people, "parts": len(names)}
+    by_pair = {"patients": people, "parts": max(len(names) * (len(names) - 1) // 2, 1)}
+    shape = Metric.of([shape_errors(cells, names, t).mean() for t in others], **by_column)
+    trend = Metric.of([pair_mean(errors) for errors in pairs], **by_pair)
+    shared = [pair_mean(trend_errors(cells, names, t, True)) for t in others]
+    strict = [pair_mean(decile_errors(cells, names, t)) for t in others]
     columns = [column_fidelity(cells, schema.column(name), units[0]) for name in names]
     say(0.3, "detection")
-    step = nice(100 * SMALLEST_COUNT / len(train))
     told = detection(cells, units, seed)
     return Fidelity(
         score=round((shape.reached() + trend.reached() + told.reached()) / 3, 2),
         shape=shape,
         trend=trend,
-        trend_shared=Metric.of([pair_mean(trend_errors(cells, names, t, True)) for t in others]),
-        pairs=Metric.of([pair_mean(decile_errors(cells, names, t)) for t in others]),
-        missing=Metric.of([errors.mean() for errors in gaps]),
-        missing_worst=round(float(gaps[0].max()), 2),
+        trend_shared=Metric.of(shared, **by_pair),
+        pairs=Metric.of(strict, **by_pair),
+        missing=Metric.of([errors.mean() for errors in gaps], **by_column),
+        missing_worst=blurred(gaps[0].max(), people[0]),
         detection=told,
         columns=columns,
         pair_names=names,
-        pair_error=np.round(np.round(pairs[0] / step) * step, 6).tolist(),
+        pair_error=[[blurred(error, people[0]) for error in row] for row in pairs[0]],
     )

@@ -78,7 +78,7 @@ def test_a_second_real_sample_sits_at_its_floor(second):
     assert result.score > 98
     for metric in (result.shape, result.trend, result.trend_shared, result.pairs, result.missing):
         assert metric.at_floor_size == pytest.approx(metric.floor, rel=0.6, abs=0.5)
-        assert metric.value < metric.at_floor_size + 0.5  # more rows, less noise
+        assert metric.value <= metric.at_floor_size + 0.5  # more rows, less noise; a step is 0.5
     seen = result.detection
     assert seen.auc_low < 0.5 < seen.auc_high and abs(seen.floor_auc - 0.5) < 0.08
     assert second.utility.gap < 0.05
