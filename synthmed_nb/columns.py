@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SMALLEST_COUNT', 'DTYPES', 'DATES', 'PLAIN', 'Kind', 'Role', 'Scalar', 'KEY_WORDS', 'CODE_WORDS', 'PERSONAL_NAMES',
            'PERSONAL_VALUES', 'UNITS', 'MOST_DECIMALS', 'NEARLY_ALL', 'ENOUGH', 'DATE_FORMATS', 'DATES_NEEDED',
-           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'safe_count', 'few', 'DataNote', 'note', 'whole_file',
-           'write_bytes', 'tidy', 'Column', 'words', 'unit_of', 'decimals', 'guess_number', 'date_format',
-           'parse_dates', 'guess_text', 'guess_kind', 'rare_levels', 'describe']
+           'MOST_CLASSES', 'MOST_LEVELS', 'InputError', 'few', 'DataNote', 'note', 'whole_file', 'write_bytes', 'tidy',
+           'Column', 'words', 'unit_of', 'decimals', 'guess_number', 'date_format', 'parse_dates', 'guess_text',
+           'guess_kind', 'describe']
 
 # %% ../nbs/00_columns.ipynb #imports
 import os
@@ -51,22 +51,10 @@ def _input_error(what: str, column: str | None, rule: str, fix: str) -> InputErr
 SMALLEST_COUNT = 11  # the smallest count of patients that may be shown
 
 
-def safe_count(count: int) -> int | None:
-    """A count of records as a result may hold it: None for 1 to 10."""
-    return None if 0 < count < SMALLEST_COUNT else int(count)
-
-
 def few(count: int | None) -> str:
-    """Write a count of records so that it points at nobody.
-
-    Args:
-        count: at least 0, or None as `safe_count` gives it.
-
-    Returns:
-        The number, or "fewer than 11" for 1 to 10 and None.
-    """
-    known = None if count is None else safe_count(count)
-    return f"fewer than {SMALLEST_COUNT}" if known is None else f"{known:,}"
+    """Write a count of records so that it points at nobody: None, 1 to 10: "fewer than 11"."""
+    hidden = count is None or 0 < count < SMALLEST_COUNT
+    return f"fewer than {SMALLEST_COUNT}" if hidden else f"{count:,}"
 
 
 class DataNote(UserWarning):
@@ -183,10 +171,8 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         reason: why this kind and role, without any cell value.
         missing: whether gaps were seen.
         decimals: most decimals seen in a number; None for more than ten, and for all but numbers.
-        categories: the declared levels of a pandas `category` column, in their order; not in the
-            repr, since a patient may be the only one with a level.
-        ordered: whether those levels are ordered.
-        rare: places in `categories` of levels that 1 to 10 patients hold, never to be shown.
+        categories: the declared levels of a pandas `category` column, in their order; no repr.
+        ordered, rare: whether they are ordered; places of those that 1 to 10 patients hold.
         constant: the one value of a constant column, if at least 11 patients hold it.
         date_format: strftime format of a date column that is written as text.
     """
@@ -357,20 +343,16 @@ MOST_CLASSES = 10  # a target with at most so many whole numbers is a class, not
 
 def _constant(values: pd.Series, patients: int) -> Scalar | None:
     """The one value of a constant column, if enough patients share it; dates become text."""
-    value = values.iloc[0]
-    value = value.item() if isinstance(value, np.generic) else value
+    value = values.iloc[:1].tolist()[0]
     value = value if isinstance(value, Scalar) else str(value)
     return value if patients >= SMALLEST_COUNT else None
-
-
-def _is_number(column: pd.Series) -> bool:
-    return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
 
 
 def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> dict:
     """Kind, role, reason and constant of a tidied column; `role` if the caller gave it one."""
     values = column.dropna()
-    plain = "numeric" if _is_number(column) else "categorical"
+    number = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    plain = "numeric" if number else "categorical"
     if role == "patient":
         return dict(kind="identifier", role=role, reason="named as the key of a patient")
     if values.empty:
@@ -389,34 +371,18 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> 
             kind, reason = "categorical", "a target of few whole numbers"
     return dict(kind=kind, role=role or "feature", reason=reason)
 
-# %% ../nbs/00_columns.ipynb #rare-levels
-def rare_levels(column: pd.Series, owners: pd.Series | None) -> tuple[int, ...]:
-    """Places of the declared levels that 1 to 10 patients hold; none without declared levels.
-
-    Args:
-        column: the tidied column.
-        owners: the patient of each row; None: each row is a patient.
-    """
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        return ()
-    codes = pd.Series(column.cat.codes.to_numpy())
-    held = (
-        codes if owners is None else codes[~pd.DataFrame({0: codes, 1: owners.array}).duplicated()]
-    )
-    counts = np.bincount(held[held >= 0], minlength=len(column.cat.categories))
-    return tuple(np.flatnonzero((counts > 0) & (counts < SMALLEST_COUNT)).tolist())
-
 # %% ../nbs/00_columns.ipynb #describe
 MOST_LEVELS = 10_000  # a categorical column must have fewer levels
 
 
+def _rare(column: pd.Series, who: pd.Series) -> tuple[int, ...]:
+    """Places of the declared levels that 1 to 10 patients hold."""
+    held = who.groupby(column.cat.codes.to_numpy()).nunique().drop(-1, errors="ignore")
+    return tuple(held.index[held < SMALLEST_COUNT].tolist())
+
+
 def describe(
-    column: pd.Series,
-    role: Role | None,
-    kept: bool,
-    patients: int,
-    dtype: str,
-    owners: pd.Series | None = None,
+    column: pd.Series, role: Role | None, kept: bool, who: pd.Series, dtype: str
 ) -> Column:
     """One column of a schema, from a tidied column.
 
@@ -424,17 +390,16 @@ def describe(
         column: the tidied column.
         role: "target" or "patient" if the caller named it so, else None.
         kept: whether the caller wants it even if it looks like an identifier or free text.
-        patients: how many patients the table has.
+        who: the patient of each row.
         dtype: pandas dtype of the column as it was handed in.
-        owners: the patient of each row; None: each row is a patient.
 
     Raises:
         InputError: if it is categorical with too many levels.
     """
-    facts = _settle(column, role, kept, patients)
+    facts = _settle(column, role, kept, who.nunique())
     text = column.dtype == object or types.is_string_dtype(column.dtype)
-    levels = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
-    own = facts["role"] in ("drop", "patient")  # each level is somebody's
+    listed = hasattr(column, "cat") and facts["role"] not in ("drop", "patient")
+    levels = column.cat.categories if listed else None
     if facts["kind"] == "categorical" and facts["role"] in ("feature", "target"):
         found = column.nunique() if levels is None else len(levels)
         if found >= MOST_LEVELS:
@@ -449,9 +414,9 @@ def describe(
         dtype=dtype,
         missing=bool(column.isna().any()),
         decimals=decimals(column) if facts["kind"] == "numeric" and not text else None,
-        categories=None if levels is None or own else tuple(levels.tolist()),
+        categories=None if levels is None else tuple(levels.tolist()),
         ordered=levels is not None and bool(column.dtype.ordered),
-        rare=() if own else rare_levels(column, owners),
+        rare=() if levels is None else _rare(column, who),
         date_format=date_format(column) if facts["kind"] == "datetime" and text else None,
         unit=unit_of(column.name),
         **facts,

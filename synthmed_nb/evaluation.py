@@ -12,7 +12,8 @@ from html import escape
 import pandas as pd
 from pydantic import BaseModel
 
-from .columns import few, safe_count
+from .bars import safe_count
+from .columns import few
 from .fidelity import Fidelity, fidelity
 from .schema import Schema
 from .utility import Utility, utility

@@ -264,7 +264,7 @@ class Metric(BaseModel, frozen=True, extra="forbid"):
             return 100 - self.value
         return min(100.0, 100 * (100 - self.at_floor_size) / max(100 - self.floor, 1e-9))
 
-
+# %% ../nbs/21_fidelity.ipynb #detection-result
 class Detection(BaseModel, frozen=True, extra="forbid"):
     """AUC of a classifier between S and T with a 95 % interval, beside H against T."""
 

@@ -23,8 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from xgboost import XGBClassifier, XGBRegressor
 
+from .bars import safe_count
 from .cells import category_codes, check_tables, numbers, spell, units_of
-from .columns import safe_count
 from .fidelity import BOOSTER
 from .schema import Schema
 
