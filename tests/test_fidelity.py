@@ -19,7 +19,7 @@ from synthmed_nb.fidelity import (
     decile_errors,
     fidelity,
     missing_errors,
-    pair_mean,
+    of_pairs,
     shape_errors,
     trend_errors,
 )
@@ -351,5 +351,5 @@ def test_dates_and_infinities_are_numbers():
     assert numbers(dates, "datetime")[0] == 1.5 and np.isnan(numbers(dates, "datetime")[1])
 
 
-def test_pair_mean_of_one_column_is_zero():
-    assert pair_mean(np.zeros((1, 1))) == 0
+def test_one_column_makes_no_pair_and_no_error():
+    assert of_pairs(np.ones((1, 1))).tolist() == [0]
