@@ -7,7 +7,7 @@ __all__ = ['check_tables', 'numbers', 'spell', 'level_order', 'category_codes', 
 
 # %% ../nbs/04_cells.ipynb #imports
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -92,9 +92,9 @@ class Cells:
     `numbers[name][i]` holds floats of table i (gaps NaN), `codes[name][i]` integers (gaps 0).
     """
 
-    numbers: dict[str, list[np.ndarray]]
-    codes: dict[str, list[np.ndarray]]
-    levels: dict[str, list[str]]
+    numbers: dict[str, list[np.ndarray]] = field(repr=False)
+    codes: dict[str, list[np.ndarray]] = field(repr=False)
+    levels: dict[str, list[str]] = field(repr=False)
 
     @classmethod
     def of(cls, tables: Sequence[pd.DataFrame], schema: Schema) -> "Cells":

@@ -21,7 +21,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 # %% ../nbs/00_columns.ipynb #input-error
 class InputError(ValueError):
@@ -51,9 +51,10 @@ def _input_error(what: str, column: str | None, rule: str, fix: str) -> InputErr
 SMALLEST_COUNT = 11  # the smallest count of patients that may be shown
 
 
-def few(count: int) -> str:
-    """Write a count of records so that it points at nobody: 1 to 10 become "fewer than 11"."""
-    return f"fewer than {SMALLEST_COUNT}" if 0 < count < SMALLEST_COUNT else f"{count:,}"
+def few(count: int | None) -> str:
+    """Write a count of records so that it points at nobody: None, 1 to 10: "fewer than 11"."""
+    hidden = count is None or 0 < count < SMALLEST_COUNT
+    return f"fewer than {SMALLEST_COUNT}" if hidden else f"{count:,}"
 
 
 class DataNote(UserWarning):
@@ -170,8 +171,8 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         reason: why this kind and role, without any cell value.
         missing: whether gaps were seen.
         decimals: most decimals seen in a number; None for more than ten, and for all but numbers.
-        categories: the declared levels of a pandas `category` column, in their order.
-        ordered: whether those levels are ordered.
+        categories: the declared levels of a pandas `category` column, in their order; no repr.
+        ordered, rare: whether they are ordered; places of those that 1 to 10 patients hold.
         constant: the one value of a constant column, if at least 11 patients hold it.
         date_format: strftime format of a date column that is written as text.
     """
@@ -183,8 +184,9 @@ class Column(BaseModel, frozen=True, extra="forbid"):
     reason: str
     missing: bool
     decimals: int | None = None
-    categories: tuple[Scalar, ...] | None = None
+    categories: tuple[Scalar, ...] | None = Field(default=None, repr=False)
     ordered: bool = False
+    rare: tuple[int, ...] = ()
     constant: Scalar | None = None
     date_format: str | None = None
     unit: str | None = None
@@ -341,20 +343,16 @@ MOST_CLASSES = 10  # a target with at most so many whole numbers is a class, not
 
 def _constant(values: pd.Series, patients: int) -> Scalar | None:
     """The one value of a constant column, if enough patients share it; dates become text."""
-    value = values.iloc[0]
-    value = value.item() if isinstance(value, np.generic) else value
+    value = values.iloc[:1].tolist()[0]
     value = value if isinstance(value, Scalar) else str(value)
     return value if patients >= SMALLEST_COUNT else None
-
-
-def _is_number(column: pd.Series) -> bool:
-    return types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
 
 
 def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> dict:
     """Kind, role, reason and constant of a tidied column; `role` if the caller gave it one."""
     values = column.dropna()
-    plain = "numeric" if _is_number(column) else "categorical"
+    number = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    plain = "numeric" if number else "categorical"
     if role == "patient":
         return dict(kind="identifier", role=role, reason="named as the key of a patient")
     if values.empty:
@@ -377,22 +375,31 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> 
 MOST_LEVELS = 10_000  # a categorical column must have fewer levels
 
 
-def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dtype: str) -> Column:
+def _rare(column: pd.Series, who: pd.Series) -> tuple[int, ...]:
+    """Places of the declared levels that 1 to 10 patients hold."""
+    held = who.groupby(column.cat.codes.to_numpy()).nunique().drop(-1, errors="ignore")
+    return tuple(held.index[held < SMALLEST_COUNT].tolist())
+
+
+def describe(
+    column: pd.Series, role: Role | None, kept: bool, who: pd.Series, dtype: str
+) -> Column:
     """One column of a schema, from a tidied column.
 
     Args:
         column: the tidied column.
         role: "target" or "patient" if the caller named it so, else None.
         kept: whether the caller wants it even if it looks like an identifier or free text.
-        patients: how many patients the table has.
+        who: the patient of each row.
         dtype: pandas dtype of the column as it was handed in.
 
     Raises:
         InputError: if it is categorical with too many levels.
     """
-    facts = _settle(column, role, kept, patients)
+    facts = _settle(column, role, kept, who.nunique())
     text = column.dtype == object or types.is_string_dtype(column.dtype)
-    levels = column.dtype.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+    listed = hasattr(column, "cat") and facts["role"] not in ("drop", "patient")
+    levels = column.cat.categories if listed else None
     if facts["kind"] == "categorical" and facts["role"] in ("feature", "target"):
         found = column.nunique() if levels is None else len(levels)
         if found >= MOST_LEVELS:
@@ -409,6 +416,7 @@ def describe(column: pd.Series, role: Role | None, kept: bool, patients: int, dt
         decimals=decimals(column) if facts["kind"] == "numeric" and not text else None,
         categories=None if levels is None else tuple(levels.tolist()),
         ordered=levels is not None and bool(column.dtype.ordered),
+        rare=() if levels is None else _rare(column, who),
         date_format=date_format(column) if facts["kind"] == "datetime" and text else None,
         unit=unit_of(column.name),
         **facts,

@@ -22,9 +22,9 @@ from .schema import Column, InputError
 class Request:
     """Records to complete: tokens, which of them are known, and residuals of known numbers."""
 
-    tokens: np.ndarray  # (rows, columns), read where known
-    known: np.ndarray  # (rows, columns), booleans
-    residuals: np.ndarray  # (rows, numeric columns), read where known
+    tokens: np.ndarray = field(repr=False)  # (rows, columns), read where known
+    known: np.ndarray = field(repr=False)  # (rows, columns), booleans
+    residuals: np.ndarray = field(repr=False)  # (rows, numeric columns), read where known
 
     @classmethod
     def blank(cls, rows: int, encoder: Encoder) -> "Request":

@@ -12,6 +12,7 @@ from html import escape
 import pandas as pd
 from pydantic import BaseModel
 
+from .bars import safe_count
 from .columns import few
 from .fidelity import Fidelity, fidelity
 from .schema import Schema
@@ -47,9 +48,12 @@ def utility_lines(result: Utility) -> list[tuple[str, str, str]]:
 
 # %% ../nbs/24_evaluation.ipynb #evaluation
 class Evaluation(BaseModel, frozen=True, extra="forbid"):
-    """Fidelity and utility of a synthetic table; `rows` counts the records of each table."""
+    """Fidelity and utility of a synthetic table.
 
-    rows: dict[str, int]
+    `rows` counts the records of each table; None for 1 to 10.
+    """
+
+    rows: dict[str, int | None]
     fidelity: Fidelity
     utility: Utility | None
 
@@ -93,5 +97,6 @@ def evaluate(
     faithful = fidelity(*tables, seed=seed, progress=lambda done, note: say(done / 2, note))
     useful = utility(*tables, seed=seed, progress=lambda done, note: say(0.5 + done / 2, note))
     say(1.0, "evaluated")
-    rows = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
+    sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
+    rows = {name: safe_count(size) for name, size in sizes.items()}
     return Evaluation(rows=rows, fidelity=faithful, utility=useful)

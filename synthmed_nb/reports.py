@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from .bars import safe_share
 from .columns import SMALLEST_COUNT, InputError
 from .plots import Html, image, printable
 from .tables import write_text
@@ -62,15 +63,22 @@ def between(low: float | None, high: float | None, digits: int = 3) -> str:
 
 
 def share(value: float | None, of: int | None, digits: int = 1) -> str:
-    """A share of `of` records in percent, blurred where it stands for 1 to 10 of them."""
-    if value is None or not of:
+    """A share of `of` records in percent, blurred where it stands for 1 to 10 of them.
+
+    Args:
+        value: in [0, 1]; None: not to be shown, as `safe_share` says.
+        of: how many records; None or 0: nothing was measured.
+        digits: decimals of the percentage.
+    """
+    if not of:
         return "not measured"
-    count, bound = round(value * of), min(1.0, SMALLEST_COUNT / of)
-    if 0 < count < SMALLEST_COUNT:
-        return f"under {100 * bound:.{digits}f} %"
-    if 0 < of - count < SMALLEST_COUNT:
-        return f"over {100 * (1 - bound):.{digits}f} %"
-    return f"{100 * value:.{digits}f} %"
+    if value is None:
+        return "not shown"
+    if safe_share(value * of, of) is not None:
+        return f"{100 * value:.{digits}f} %"
+    bound = min(1.0, SMALLEST_COUNT / of)
+    few = 0 < round(value * of) < SMALLEST_COUNT
+    return f"{'under' if few else 'over'} {100 * (bound if few else 1 - bound):.{digits}f} %"
 
 # %% ../nbs/41_reports.ipynb #hide-small
 def hide_small(evaluation: dict) -> dict:

@@ -195,10 +195,10 @@ def detect_columns(
     dtypes = frame.dtypes.astype(str)
     frame = pd.DataFrame({name: tidy(frame[name]) for name in frame}, index=frame.index)
     check_table(frame, target, patient, keep, small)
-    patients = len(frame) if patient is None else frame[patient].nunique()
+    owners = pd.Series(range(len(frame))) if patient is None else frame[patient]
     roles = {target: "target", patient: "patient"}
     columns = tuple(
-        describe(frame[name], roles.get(name), name in keep, patients, dtypes[name])
+        describe(frame[name], roles.get(name), name in keep, owners, dtypes[name])
         for name in frame.columns
     )
     for column in columns:

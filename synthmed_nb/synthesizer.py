@@ -349,10 +349,13 @@ class Synthesizer:
         return torch.cat(parts).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as JSON and safetensors; no training row is in it, and no code."""
+        """Write the model as JSON and safetensors; no training row is in it, and no code.
+
+        Nor is a declared level of 1 to 10 patients: a loaded model takes such a cell as a gap.
+        """
         state = {
             "format": FORMAT,
-            "schema": json.loads(self.schema.to_json()),
+            "schema": json.loads(self._fitted.schema.to_json()),
             "encoder": self._fitted.to_dict(),
             "schedule": {"name": self.schedule, **dataclasses.asdict(self._model.schedule)},
             "groups": self._model.groups,

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['TRAINING_ROWS', 'LEVEL_ROWS', 'MOST_LEVELS', 'TREES', 'REPLICATES', 'MODELS', 'Features', 'fit_features',
-           'predict_linear', 'predict_forest', 'predict_boosted', 'predictions', 'weighted_auc', 'macro_auc',
-           'weighted_r2', 'draws', 'target_codes', 'ModelUtility', 'Utility', 'compare', 'utility']
+           'predict_linear', 'predict_forest', 'predict_boosted', 'predictions', 'weighted_auc', 'told_classes',
+           'macro_auc', 'weighted_r2', 'draws', 'target_codes', 'ModelUtility', 'Utility', 'compare', 'utility']
 
 # %% ../nbs/22_utility.ipynb #imports
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from xgboost import XGBClassifier, XGBRegressor
 
+from .bars import safe_count
 from .cells import category_codes, check_tables, numbers, spell, units_of
 from .fidelity import BOOSTER
 from .schema import Schema
@@ -41,9 +43,9 @@ class Features:
     """
 
     kinds: dict[str, str]
-    centres: dict[str, tuple[float, float, float]]
-    levels: dict[str, list[str]]
-    common: dict[str, int]  # how many of `levels` have a column of their own
+    centres: dict[str, tuple[float, float, float]] = field(repr=False)
+    levels: dict[str, list[str]] = field(repr=False)
+    common: dict[str, int] = field(repr=False)  # how many of `levels` have a column of their own
 
     def codes(self, table: pd.DataFrame, name: str) -> np.ndarray:
         """Place of each cell in `levels[name]`: shape (n,), NaN for gaps and unseen levels."""
@@ -188,15 +190,27 @@ def weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
     )
 
 
-def macro_auc(y: np.ndarray, chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean one-against-rest AUC over the classes that `y` has: shape (replicates,).
+def told_classes(y: np.ndarray, units: np.ndarray, classes: int) -> list[int]:
+    """Classes to be told from the rest: one of two, or all; 11 patients or none on each side."""
+
+    def enough(side: np.ndarray) -> bool:
+        return safe_count(len(np.unique(units[side]))) is not None
+
+    tried = [1] if classes == 2 else range(classes)
+    return [c for c in tried if enough(y == c) and enough(y != c)]
+
+
+def macro_auc(
+    y: np.ndarray, chances: np.ndarray, weights: np.ndarray, classes: Sequence[int]
+) -> np.ndarray:
+    """Mean one-against-rest AUC over those of `classes` that `y` has: shape (replicates,).
 
     Args:
         y: class codes, shape (n,).
         chances: probability of each class, shape (n, classes).
         weights: shape (replicates, n).
+        classes: codes, see `told_classes`.
     """
-    classes = [1] if chances.shape[1] == 2 else range(chances.shape[1])
     aucs = np.array([weighted_auc(y == c, chances[:, c], weights) for c in classes])
     defined = ~np.isnan(aucs)
     count = defined.sum(0)
@@ -272,7 +286,9 @@ def compare(
     model: str, y: np.ndarray, real: np.ndarray, synthetic: np.ndarray, units: np.ndarray, seed: int
 ) -> ModelUtility:
     """Score one model's two predictions of `y`; chances are (n, classes), numbers (n,)."""
-    score = macro_auc if real.ndim == 2 else weighted_r2
+    score = weighted_r2
+    if real.ndim == 2:
+        score = partial(macro_auc, classes=told_classes(y, units, real.shape[1]))
     trtr, tstr = (float(score(y, guess, np.ones((1, len(y))))[0]) for guess in (real, synthetic))
     rng, gaps = np.random.default_rng([seed, 4]), []
     for _ in range(0, REPLICATES, 50):  # in parts, to spare memory
@@ -303,7 +319,8 @@ def utility(
         progress: called with the share done, in [0, 1], and a note.
 
     Returns:
-        The scores; None without a target, or with no holdout record to test on.
+        The scores; None without a target, with no holdout record to test on, or where no class
+        and its rest have 11 patients each in the holdout.
 
     Raises:
         InputError: if a table lacks a column or has too few records.
@@ -316,7 +333,8 @@ def utility(
     known = [np.flatnonzero(y >= 0 if classes else ~np.isnan(y)) for y in targets]
     (train, holdout, synthetic) = (t.iloc[rows] for t, rows in zip(tables, known, strict=True))
     y_train, y, y_synthetic = (t[rows] for t, rows in zip(targets, known, strict=True))
-    if not len(y):
+    units = units_of(holdout, schema)
+    if not len(y) or (classes and not told_classes(y, units, classes)):
         return None
     said, n = [], min(len(train), len(synthetic) or len(train), TRAINING_ROWS)
     for table, answers, note in ((train, y_train, "real"), (synthetic, y_synthetic, "synthetic")):
@@ -324,7 +342,6 @@ def utility(
         some = np.random.default_rng([seed, 3]).permutation(len(table))[:n]
         some.sort()
         said.append(predictions(table.iloc[some], answers[some], holdout, schema, classes, seed))
-    units = units_of(holdout, schema)
     names = [name if classes else name.replace("logistic", "ridge") for name in MODELS]
     models = [compare(*case, units, seed) for case in zip(names, [y] * 3, *said, strict=True)]
     means = {k: round(float(np.mean([getattr(m, k) for m in models])), 4) for k in ("trtr", "tstr")}

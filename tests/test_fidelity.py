@@ -19,7 +19,7 @@ from synthmed_nb.fidelity import (
     decile_errors,
     fidelity,
     missing_errors,
-    pair_mean,
+    of_pairs,
     shape_errors,
     trend_errors,
 )
@@ -78,7 +78,7 @@ def test_a_second_real_sample_sits_at_its_floor(second):
     assert result.score > 98
     for metric in (result.shape, result.trend, result.trend_shared, result.pairs, result.missing):
         assert metric.at_floor_size == pytest.approx(metric.floor, rel=0.6, abs=0.5)
-        assert metric.value < metric.at_floor_size + 0.5  # more rows, less noise
+        assert metric.value <= metric.at_floor_size + 0.5  # more rows, less noise; a step is 0.5
     seen = result.detection
     assert seen.auc_low < 0.5 < seen.auc_high and abs(seen.floor_auc - 0.5) < 0.08
     assert second.utility.gap < 0.05
@@ -351,5 +351,5 @@ def test_dates_and_infinities_are_numbers():
     assert numbers(dates, "datetime")[0] == 1.5 and np.isnan(numbers(dates, "datetime")[1])
 
 
-def test_pair_mean_of_one_column_is_zero():
-    assert pair_mean(np.zeros((1, 1))) == 0
+def test_one_column_makes_no_pair_and_no_error():
+    assert of_pairs(np.ones((1, 1))).tolist() == [0]

@@ -181,7 +181,7 @@ def test_macro_auc_is_sklearns(seed):
     y = np.r_[0, 1, 2, rng.integers(0, 3, 40)]
     chances = rng.dirichlet(np.ones(3), len(y))
     expected = roc_auc_score(y, chances, multi_class="ovr", average="macro")
-    assert macro_auc(y, chances, np.ones((1, len(y))))[0] == pytest.approx(expected)
+    assert macro_auc(y, chances, np.ones((1, len(y))), range(3))[0] == pytest.approx(expected)
 
 
 @given(cases)
