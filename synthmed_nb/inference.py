@@ -25,7 +25,12 @@ from .schema import SMALLEST_COUNT, InputError, Schema
 def coarse(value: float, patients: int) -> float:
     """A mean over `patients` to the nearest multiple of 11 / patients, within [-1, 1]."""
     step = SMALLEST_COUNT / patients
-    return float(np.clip(np.round(value / step) * step, -1, 1))
+    return _shown(np.round(value / step) * step)
+
+
+def _shown(value: float) -> float:
+    """Within [-1, 1], without the dust of floating point or a negative zero."""
+    return round(float(np.clip(value, -1, 1)), 9) + 0.0
 
 # %% ../nbs/34_inference.ipynb #permutation-test
 PERMUTATIONS = 999
@@ -94,8 +99,8 @@ class Difference(BaseModel, frozen=True):
             members=shown[0],
             non_members=shown[1],
             difference=difference,
-            low=max(-1.0, float(np.floor((center - reach) / step) * step)),
-            high=min(1.0, float(np.ceil((center + reach) / step) * step)),
+            low=_shown(np.floor((center - reach) / step) * step),
+            high=_shown(np.ceil((center + reach) / step) * step),
             p_value=float(p_value),
         )
 
@@ -133,7 +138,7 @@ def cells_of(
 
 # %% ../nbs/34_inference.ipynb #predicates
 PREDICATES = 10_000  # at most; one for each synthetic record
-SPARE = 2  # columns added after nobody in the background fits
+SPARE = 3  # columns added after nobody in the background fits
 BATCH = 250  # predicates at a time; memory is BATCH x records
 
 
@@ -309,7 +314,7 @@ def _guess_by_model(
     rows = np.isin(secret, values)
     kind = HistGradientBoostingRegressor if number else HistGradientBoostingClassifier
     model = kind(**TREES, categorical_features=branching, random_state=0)
-    x, z = (np.where(cells == GAP, np.nan, cells).T for cells in (known, asked))
+    x, z = (known - GAP).T, (asked - GAP).T  # a gap is 0: trees here refuse a column of gaps only
     return model.fit(x[rows], secret[rows]).predict(z)
 
 # %% ../nbs/34_inference.ipynb #attribute-inference
@@ -509,7 +514,7 @@ def identity_disclosure(
     risk = max(to_sample, to_population)
     step = SMALLEST_COUNT / n * _one_in(np.ones(1), n / population)[0]
     return Identity(
-        risk=min(1.0, float(np.ceil(risk / step) * step)),
+        risk=_shown(np.ceil(risk / step) * step),
         limit=LIMIT,
         below=bool(risk < LIMIT),
         population=population,
@@ -518,7 +523,9 @@ def identity_disclosure(
 # %% ../nbs/34_inference.ipynb #identity-parts
 def _one_in(f: np.ndarray, fraction: float) -> np.ndarray:
     """Expected 1 / F of classes of size f in a sample of that fraction of the population."""
-    return special.hyp2f1(1, f, f + 1, 1 - 1 / fraction) / f
+    large = fraction / np.maximum(f - 1, 1)  # an upper bound, less than 2 % above; no overflow
+    exact = fraction / f * special.hyp2f1(1, 1, np.minimum(f, 50) + 1, 1 - fraction)
+    return np.where(f > 50, large, exact)
 
 
 def _learns(
