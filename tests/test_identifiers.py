@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthmed_nb import Schema, datasets
-from synthmed_nb.identifiers import RULE, VIN_VALUES, VIN_WEIGHTS, scan_identifiers
+from synthmed_nb.forms import VIN_VALUES, VIN_WEIGHTS
+from synthmed_nb.identifiers import RULE, scan_identifiers
 from synthmed_nb.schema import InputError
 
 ROWS = 400
