@@ -63,7 +63,8 @@ def planted_table(rows: int = 780) -> pd.DataFrame:
     table.loc[[BEARER + 100, BEARER + 200], "outcome"] = PLANTED["outcome"]
     table.loc[BEARER + 300 : BEARER + 305, "trace"] = None
     levels = ["closed", "north", "south", "west", RARE]  # nobody is in the first
-    return table.assign(ward=pd.Categorical(table["ward"], categories=levels))
+    keys = {name: table[name].astype("category") for name in ("patient_key", "record_id")}
+    return table.assign(ward=pd.Categorical(table["ward"], categories=levels), **keys)
 
 
 # what is searched for
