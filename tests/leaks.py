@@ -61,8 +61,10 @@ def planted_table(rows: int = 780) -> pd.DataFrame:
     table.loc[BEARER, "notes"] = f"the {PLANTED['words']} incident was told at length"
     table.loc[[BEARER + 100, BEARER + 200], "ward"] = PLANTED["ward"]
     table.loc[[BEARER + 100, BEARER + 200], "outcome"] = PLANTED["outcome"]
+    table.loc[BEARER + 300 : BEARER + 305, "trace"] = None
     levels = ["closed", "north", "south", "west", RARE]  # nobody is in the first
-    return table.assign(ward=pd.Categorical(table["ward"], categories=levels))
+    keys = {name: table[name].astype("category") for name in ("patient_key", "record_id")}
+    return table.assign(ward=pd.Categorical(table["ward"], categories=levels), **keys)
 
 
 # what is searched for
@@ -181,7 +183,7 @@ class Search:
 
 # counts
 
-COUNTED = r"patients?|records?|rows?|members?|non-members?|people|values?|texts?|cells?|holders?"
+COUNTED = r"patients?|records?|rows?|members?|non-members?|people|values?|texts?|holders?"
 SMALL = re.compile(rf"(?<![\d.,])([1-9]|10) (?:of [\d,]+|(?:\w+ )?(?:{COUNTED})\b)", re.IGNORECASE)
 
 
