@@ -197,7 +197,7 @@ def isolation(train: pd.DataFrame, schema: Schema, rng: np.random.Generator) -> 
     rows = np.flatnonzero(np.isin(owners, asked))
     space = RecordSpace.fit(train, schema)
     width = min(ALONE + np.bincount(owners).max(), len(train))
-    distances, found = nearest(space, train.iloc[rows], train, int(width))
+    distances, found, _ = nearest(space, train.iloc[rows], train, int(width))
     others = owners[found] != owners[rows, None]
     others &= others.cumsum(axis=1) <= ALONE
     means = np.where(others, distances, 0.0).sum(axis=1) / others.sum(axis=1).clip(1)

@@ -166,7 +166,9 @@ def linkability_scores(
         spaces = [RecordSpace.fit(reference, _only(schema, half)) for half in halves]
         for base, sign in ((synthetic, 1), (reference, -1)):
             k = min(NEAREST, len(base))
-            lists = [_weighted(*nearest(space, records, base, k), len(base)) for space in spaces]
+            lists = [
+                _weighted(*nearest(space, records, base, k)[:2], len(base)) for space in spaces
+            ]
             total += sign * _linked(*lists, patients)
     return {"linkability": total / SPLITS}
 
