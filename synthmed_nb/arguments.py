@@ -90,7 +90,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "where to train (auto)",
     },
     "--policy": {
-        "choices": ["open", "controlled"], "default": "controlled",
+        "choices": ["open-release", "controlled-access"], "default": "controlled-access",
         "help": "bounds of the audit: controlled, for a table handed to a named party under a "
         "contract (default), or open, for one that anybody may have",
     },

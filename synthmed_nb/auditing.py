@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import BaseModel
 from scipy import stats
 
+from .bars import safe_count
 from .disclosure import Copies, Found, find_copies, near_edge
 from .groups import Group, find_groups, group_test
 from .identifiers import IdentifierClass, scan_identifiers
@@ -92,7 +93,7 @@ class Audit(Release, frozen=True):
             AUC of the latter.
         blind: T against H without the synthetic table.
         identifiers: classes of the Safe Harbor rule in the synthetic table.
-        rows: records of each table, and patients audited.
+        rows: records of each table, and patients audited; None for 1 to 10.
         skipped: attacks that could not be made.
     """
 
@@ -106,7 +107,7 @@ class Audit(Release, frozen=True):
     leak_curve: list[tuple[int, float, float, float]]
     blind: Blind
     identifiers: list[IdentifierClass]
-    rows: dict[str, int]
+    rows: dict[str, int | None]
     skipped: list[str]
     seed: int
 
@@ -337,8 +338,8 @@ def audit(
         white_box=[Attack.measure(name, *pair) for name, pair in sides.apart(white_box).items()],
         leak_curve=told.get("tokens", {}).get("curve", []),
         blind=blind, identifiers=scan_identifiers(synthetic, schema),
-        rows={name: len(x) for name, x in {**real, "synthetic": synthetic}.items()}
-        | {"members": sides.count, "non_members": sides.count},
+        rows={name: safe_count(len(x)) for name, x in {**real, "synthetic": synthetic}.items()}
+        | dict.fromkeys(("members", "non_members"), safe_count(sides.count)),
         skipped=evidence.skipped, seed=seed,
     )  # fmt: skip
 

@@ -21,9 +21,16 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from .intervals import auc, check_scores, rate_interval
-from .membership import attack_scores, by_patient, patients_of
+from synthmed_nb.membership import (
+    SMOOTH,
+    by_patient,
+    density_ratio_attack,
+    distance_attack,
+    patients_of,
+)
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of
 from .schema import SMALLEST_COUNT, InputError, Schema, few
+from .white_box import loss_scores
 
 # %% ../nbs/36_canaries.ipynb #p-value
 def one_run_p_value(
@@ -301,16 +308,20 @@ def canary_scores(
         canaries: planted before training.
         reference: the attacker's background data; holds no patient of train.
         synthetic: what the trained model drew.
-        model: with `record_loss(frame)`; adds a white-box attack.
+        model: with `record_losses(frame)`; adds a white-box attack.
 
     Returns:
         Per attack an array of shape (canaries,); high says in.
     """
     reference, synthetic = map(canaries.schema.check, (reference, synthetic))
     space, records = RecordSpace.fit(reference, canaries.schema), canaries.records
-    scores = attack_scores(space, records, reference, synthetic)
+    near = nearest(space, records, synthetic, 1).distances
+    far = nearest(space, records, reference, min(SMOOTH, len(reference))).distances
+    scores = {"distance": distance_attack(near)}
+    scores["density ratio"] = density_ratio_attack(far, near, (len(reference), len(synthetic)))
     if model is not None:
-        scores["denoising loss"] = -np.asarray(model.record_loss(records), dtype=float)
+        losses = np.asarray(model.record_losses(records), dtype=float)
+        scores["token loss"] = loss_scores(losses)["token loss"]
     return {name: by_patient(score, canaries.owners) for name, score in scores.items()}
 
 # %% ../nbs/36_canaries.ipynb #guess

@@ -26,6 +26,7 @@ from synthmed_nb.arguments import (
     given_values,
     load_schema,
     pair,
+    positive,
     read,
     reason,
     write_result,
@@ -169,7 +170,7 @@ def _audit(args: argparse.Namespace) -> int:
 
     The verdict is PASS, FLAG, INCONCLUSIVE (too few records to say) or INVALID (train and holdout
     differ, so the test means nothing). It is the key `verdict` of the JSON file, with `reasons`;
-    the exit code is 0 whatever it is.
+    the exit code is 0 whatever it is. With --model the model file gets a verdict of its own.
     """
     from synthmed_nb.runs import Stages
 
@@ -182,9 +183,12 @@ def _audit(args: argparse.Namespace) -> int:
 
         model = args.model and Synthesizer.load(args.model)
         options = {"model": model, "policy": args.policy, "seed": args.seed}
-        found = audit(*tables, schema, **options, progress=tell)
+        options |= {"secrets": args.secret, "keys": args.key, "population": args.population}
+        found = audit(*tables, schema, **options, shadows=args.shadows, progress=tell)
     write_result(found, args.out)
     print("\n".join([f"verdict: {found.verdict}; {args.out}", *found.reasons]))
+    if found.model:
+        print("\n".join([f"model file: {found.model.verdict}", *found.model.reasons]))
     return 0
 
 
@@ -192,12 +196,27 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     add(parser, "--train --holdout")
     parser.add_argument(
         "--reference", metavar="R", type=existing,
-        help="real rows that the attacker knows; without it, half of the holdout",
+        help="real rows that the attacker knows; without it most attacks cannot be made",
     )  # fmt: skip
     add(parser, "--synthetic --schema --missing --policy --seed")
     parser.add_argument(
         "--model", metavar="MODEL", type=existing, help="also attack the model, as an insider"
     )
+    for option, words in (
+        ("--secret", "a column that an attacker wants to infer; may be repeated"),
+        ("--key", "a column by which people are known to others; may be repeated"),
+    ):
+        parser.add_argument(option, metavar="COL", action="append", default=[], help=words)
+    parser.add_argument(
+        "--population",
+        metavar="N",
+        type=positive(int),
+        help="people among whom those with equal keys live",
+    )
+    parser.add_argument(
+        "--shadows", metavar="K", type=positive(int), default=0,
+        help="also train K models of background data and attack by comparing; takes minutes",
+    )  # fmt: skip
     add_out(parser, "audit.json", "result, to be written; `synthmed report privacy` reads it")
 
 # %% ../nbs/45_cli.ipynb #report
@@ -295,7 +314,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     args.target, args.patient, args.keep, args.missing = "diabetes", None, [], []
     args.small, args.holdout, args.override = False, None, None
-    args.policy, args.device = "controlled", "auto"
+    args.policy, args.device = "controlled-access", "auto"
     with resources.as_file(resources.files("synthmed_nb") / "data" / "nhanes.csv.gz") as path:
         _whole(args, {"table": path}, load_nhanes)
     return 0

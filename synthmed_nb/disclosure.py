@@ -8,10 +8,10 @@ __all__ = ['NEAR', 'MOST_COMPARED', 'record_keys', 'Found', 'Copies', 'find_copi
 # %% ../nbs/32_disclosure.ipynb #imports
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 from scipy import stats
 
-from .bars import safe_share
+from .bars import nice, safe_share
 from .columns import SMALLEST_COUNT
 from .membership import by_patient, distance_ratio_attack, patients_of
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of
@@ -47,7 +47,8 @@ class Found(BaseModel, frozen=True):
     Attributes:
         members: share of train patients found, in [0, 1]; None if they are 1 to 10.
         non_members: the same of holdout patients: chance.
-        p_value: Fisher's exact test, one-sided: are members found more often?
+        p_value: Fisher's exact test, one-sided: are members found more often? Rounded up to 1, 2
+            or 5 times a power of ten, because the exact value could be solved for the counts.
     """
 
     members: float | None
@@ -60,6 +61,7 @@ class Found(BaseModel, frozen=True):
         hits, sizes = (members.sum(), non_members.sum()), (len(members), len(non_members))
         p_value = stats.hypergeom.sf(hits[0] - 1, sum(sizes), sizes[0], sum(hits))
         shares = (safe_share(int(hit), size) for hit, size in zip(hits, sizes, strict=True))
+        p_value = min(1.0, nice(max(float(p_value), 1e-12)))
         return cls(**dict(zip(("members", "non_members"), shares, strict=True)), p_value=p_value)
 
 
@@ -82,6 +84,7 @@ class Copies(BaseModel, frozen=True):
     rare: Found
     rare_columns: tuple[str, ...]
 
+    @computed_field
     @property
     def p_value(self) -> float:
         """Of all searches together (Bonferroni), in [0, 1]."""

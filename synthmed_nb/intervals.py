@@ -72,7 +72,7 @@ def rate_interval(hits: float, n: int, level: float = 0.95) -> tuple[float, floa
     """
     if not (n >= 1 and 0 <= hits <= n and 0 < level < 1):
         raise InputError(
-            f"no rate in {hits} of {n} at level {level}",
+            f"no rate at level {level} in these counts",
             rule="n >= 1, 0 <= hits <= n, 0 < level < 1",
             fix="check the counts handed in",
         )

@@ -6,15 +6,18 @@
 __all__ = ['SMALLEST_DISTANCE', 'SHARED', 'SMOOTH', 'LOCAL', 'MOST_LEARNED', 'MOST_PREDICTED', 'MOST_CLASSES', 'TREES',
            'distance_attack', 'distance_ratio_attack', 'neighbour_share_attack', 'density_ratio_attack',
            'likelihood_gain_attack', 'classifier_attack', 'error_profile_attack', 'patients_of', 'by_patient',
-           'draw_patients', 'attack_scores', 'Attack']
+           'draw_patients', 'attack_scores', 'in_steps', 'Attack']
 
 # %% ../nbs/29_membership.ipynb #imports
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import xgboost
 from pydantic import BaseModel
 from scipy.special import logsumexp
 
+from .bars import nice, safe_count
 from .cells import Cells
 from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
 from .neighbors import Neighbors, RecordSpace, nearest
@@ -296,22 +299,35 @@ def _likelihood_gain(
     background = _log_background(space, reference, synthetic, near.rows)
     return likelihood_gain_attack(near.distances, near.rows, *background)
 
+# %% ../nbs/29_membership.ipynb #in-steps
+def in_steps(rate: float, patients: int, how: Callable = np.ceil) -> float:
+    """A rate of `patients` in round steps of at least five patients, so that it counts nobody.
+
+    Args:
+        rate: in [0, 1].
+        patients: of how many, at least 1.
+        how: `np.ceil` or `np.floor` for the ends of an interval, `np.round` for an estimate.
+    """
+    step = nice(5 / patients)
+    slack = 1e-9 * (how is np.floor) - 1e-9 * (how is np.ceil)
+    return float(np.clip(round(how(rate / step + slack) * step, 10), 0.0, 1.0))
+
 # %% ../nbs/29_membership.ipynb #attack
 class Attack(BaseModel, frozen=True):
     """How well one attack told members from non-members; all rates in [0, 1].
 
     Attributes:
         name: of the attack.
-        members: patients of train that were scored.
-        non_members: patients of holdout that were scored.
+        members: patients of train that were scored; None if 1 to 10.
+        non_members: patients of holdout that were scored; None if 1 to 10.
         auc: chance that a member outscores a non-member; 0.5 is guessing.
         tpr_at_1: share of members caught when 1 % of non-members is accused; 0.01 is guessing.
         tpr_at_10: the same at 10 %.
     """
 
     name: str
-    members: int
-    non_members: int
+    members: int | None
+    non_members: int | None
     auc: float
     auc_low: float
     auc_high: float
@@ -329,6 +345,10 @@ class Attack(BaseModel, frozen=True):
         numbers["auc_low"], numbers["auc_high"] = auc_interval(members, non_members)
         for key, fpr in (("tpr_at_1", 0.01), ("tpr_at_10", 0.1)):
             low, high = tpr_interval(members, non_members, fpr)
-            numbers[key] = tpr_at_fpr(members, non_members, fpr)
-            numbers[f"{key}_low"], numbers[f"{key}_high"] = low, high
-        return cls(name=name, members=len(members), non_members=len(non_members), **numbers)
+            numbers[key] = in_steps(tpr_at_fpr(members, non_members, fpr), len(members), np.round)
+            numbers[f"{key}_low"] = in_steps(low, len(members), np.floor)
+            numbers[f"{key}_high"] = in_steps(high, len(members), np.ceil)
+        sizes = (safe_count(len(side)) for side in (members, non_members))
+        return cls(
+            name=name, **dict(zip(("members", "non_members"), sizes, strict=True)), **numbers
+        )

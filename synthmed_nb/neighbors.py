@@ -7,7 +7,7 @@ __all__ = ['MOST_PLACES', 'SHARED_PLACES', 'CHUNK', 'ROUNDING', 'MOST_WORK', 'RE
            'RecordSpace', 'Neighbors', 'nearest']
 
 # %% ../nbs/20_neighbors.ipynb #imports
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import faiss
@@ -61,8 +61,8 @@ class RecordSpace:
     """
 
     schema: Schema
-    ranks: dict[str, tuple[np.ndarray, np.ndarray]]
-    places: dict[str, tuple[str | None, ...]]
+    ranks: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    places: dict[str, tuple[str | None, ...]] = field(repr=False)
     shared: dict[str, int]
 
     @classmethod
@@ -130,7 +130,7 @@ def _encode_levels(levels: np.ndarray, places: tuple, shared: int) -> np.ndarray
     return block
 
 # %% ../nbs/20_neighbors.ipynb #distances
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Cells:
     """Records column by column, ready for exact distances: ranks, where they are gaps, codes."""
 

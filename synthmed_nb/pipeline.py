@@ -32,7 +32,7 @@ class Options:
         steps: at most so many training steps per network; None: the rule of the synthesizer.
         rows: synthetic records to make; None: as many as there are in train.
         seed: of everything that is drawn.
-        policy: bounds of the audit; "open" for a table that anybody may have, else for one
+        policy: bounds of the audit; "open-release" for a table that anybody may have, else for one
             that is handed to a named party under a contract.
         override: a reason to release whatever the audit says.
         device: "auto", "cpu" or "cuda".
@@ -42,7 +42,7 @@ class Options:
     steps: int | None = None
     rows: int | None = None
     seed: int = 0
-    policy: Literal["open", "controlled"] = "controlled"
+    policy: Literal["open-release", "controlled-access"] = "controlled-access"
     override: str | None = None
     device: str = "auto"
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'FAINT', 'REAL', 'SYNTHETIC', 'LIMIT', 'HOUSE', 'WIDTH', 'printable', 'label', 'Html', 'image', 'canvas',
-           'as_dict', 'marginals', 'shape_errors', 'pair_errors', 'missing_rates', 'utility_bars', 'attacks']
+           'as_dict', 'marginals', 'shape_errors', 'pair_errors', 'missing_rates', 'utility_bars', 'attacks',
+           'leak_curve']
 
 # %% ../nbs/40_plots.ipynb #imports
 import base64
@@ -342,8 +343,7 @@ def attacks(audit: BaseModel | dict) -> Figure:
     """
     audit = as_dict(audit)
     rows = [attack | {"white_box": False} for attack in audit["attacks"]]
-    if audit.get("white_box"):
-        rows.append(audit["white_box"] | {"white_box": True})
+    rows += [attack | {"white_box": True} for attack in audit.get("white_box", [])]
     names = [row["name"] + (" *" if row["white_box"] else "") for row in rows]
     bounds = audit.get("bounds") or {}
     if bounds:
@@ -364,5 +364,27 @@ def attacks(audit: BaseModel | dict) -> Figure:
         ax.set_title(title)
         ax.set_xlabel(unit)
     _names_on_y(axes[0], names)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    return fig
+
+# %% ../nbs/40_plots.ipynb #leak-curve
+@plt.style.context(HOUSE)
+def leak_curve(audit: BaseModel | dict) -> Figure:
+    """Losses over the training, and how well they tell trained from held-out records.
+
+    Args:
+        audit: an `Audit` or its dictionary, with at least one look in `leak_curve`.
+    """
+    steps, held, trained, found = zip(*as_dict(audit)["leak_curve"], strict=True)
+    fig, axes = canvas(1, 2, height=2.6)
+    axes[0].plot(steps, held, color=REAL, label="held out")
+    axes[0].plot(steps, trained, color=SYNTHETIC, label="trained on")
+    axes[0].set_title("loss of the token network")
+    axes[1].axhline(0.5, color=INK, lw=0.9)
+    axes[1].plot(steps, found, color=SYNTHETIC)
+    axes[1].set_title("AUC of the loss, 0.5: guessing")
+    for ax in axes:
+        ax.set_xlabel("step")
+        ax.grid(axis="y")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return fig

@@ -21,7 +21,7 @@ from .codecs import FLOOR
 from .conditions import Conditions, Request, column_place
 from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
-from .model import BLOCK, RecordModel, draw, learn, record_losses, record_surprise
+from .model import BLOCK, RecordModel, draw, learn, record_losses
 from .schedules import SCHEDULES
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
@@ -303,19 +303,10 @@ class Synthesizer:
             parts.append(decode(encoder, *drawn))
         return self.schema.check(pd.concat(parts)).set_axis(frame.index)
 
-    def record_loss(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
-        """Mean surprise of the model by each record, in nats: shape (rows,).
-
-        What an attacker who holds the model would look at: members tend to surprise less.
-        """
-        tokens, _ = encode(self._fitted, self.schema.check(frame), seed)
-        tokens = torch.from_numpy(tokens).to(self._where)
-        model = self._model
-        parts = model.token_net, model.words, model.schedule
-        return record_surprise(*parts, tokens, seed=seed).mean(dim=1).cpu().numpy()
-
     def record_losses(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
         """Losses of each record at eight times: shape (rows, 8), with residuals (rows, 24).
+
+        What an attacker who holds the model would look at: members tend to have smaller ones.
 
         Masks and noise are the same for all records, see `model.record_losses`.
         """

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
-from .membership import patients_of
+from .membership import in_steps, patients_of
 from .neighbors import levels_of, numbers_of
 from .permutations import holm
 from .schema import Schema, few
@@ -103,8 +103,8 @@ class Bound(BaseModel, frozen=True):
 
     Attributes:
         attack: whose upper bound is the highest.
-        estimate: of that attack.
-        upper: simultaneous 95 % upper bound.
+        estimate: of that attack; a TPR in steps of at least five patients.
+        upper: simultaneous 95 % upper bound; a TPR rounded up to such a step.
     """
 
     attack: str
@@ -128,6 +128,9 @@ def upper_bounds(
         for key, fpr in (("tpr_at_1", 0.01), ("tpr_at_10", 0.1)):
             bounds[key].append((tpr_interval(x, y, fpr, level)[1], tpr_at_fpr(x, y, fpr), name))
     highest = {key: max(found) for key, found in bounds.items()}
+    for key in ("tpr_at_1", "tpr_at_10"):
+        upper, estimate, name = highest[key]
+        highest[key] = in_steps(upper, len(x)), in_steps(estimate, len(x), np.round), name
     return {key: Bound(attack=n, estimate=e, upper=u) for key, (u, e, n) in highest.items()}
 
 
@@ -169,11 +172,11 @@ def ask(p_values: dict[str, float]) -> list[Question]:
 Verdict = Literal["PASS", "FLAG", "INCONCLUSIVE", "INVALID"]
 SUSPICIONS = {
     "membership": "Members can be told from non-members",
-    "groups": "Members can be told from non-members among the most isolated patients or in a group",
-    "copies": "Copies, near copies or rare values of train patients are in the synthetic table more "
-    "often than those of holdout patients",
-    "disclosure": "The synthetic table singles out, links or tells more about train patients than "
-    "about holdout patients",
+    "groups": "Members are told from non-members among the most isolated patients or in a group",
+    "copies": "Copies, near copies or rare values of train patients are in the synthetic table "
+    "more often than those of holdout patients",
+    "disclosure": "The synthetic table singles out, links or tells more about train patients "
+    "than about holdout patients",
     "model": "The model's own losses tell members from non-members",
 }
 
