@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_AUDITED', 'FPRS', 'BOUNDED', 'Scores', 'SKIPPED', 'Release', 'Audit', 'check_tables', 'Sides', 'stacked',
-           'weigh', 'all_bounds', 'audit', 'black_box_scores']
+           'weigh', 'all_bounds', 'audit']
 
 # %% ../nbs/38_auditing.ipynb #imports
 import html
@@ -261,6 +261,7 @@ def audit(
     keys: Sequence[str] = (),
     population: int | None = None,
     shadows: int = 0,
+    attack: Callable = attack_scores,
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Audit:
@@ -279,6 +280,7 @@ def audit(
         keys: quasi-identifiers; with them repU, DiSCO and, given a population, identity disclosure.
         population: people among whom an attacker would search.
         shadows: models of parts of the reference for the shadow attack, which takes minutes; 0: no.
+        attack: scores records, as `membership.attack_scores` does.
         seed: of all that is drawn.
         progress: called with the share done, in [0, 1], and what comes next.
 
@@ -295,7 +297,11 @@ def audit(
     blind = blind_test(sides.members, sides.others, schema, seed)
     say(0.1, "attacking the table")
     space = RecordSpace.fit(synthetic if reference is None else reference, schema)
-    scores, isolation = black_box_scores(sides, space, reference, synthetic, schema, shadows, seed)
+    scores, isolation = attack(space, sides.records, reference, synthetic, seed=seed)
+    if shadows and reference is not None:
+        tables = sides.records, reference, synthetic, schema
+        scores = scores | shadow_scores(*tables, shadows=shadows, seed=seed)
+    scores = {name: sides.by_patient(score) for name, score in scores.items()}
     features = stacked(np.stack(list(scores.values())))
     scores, rates = weigh(sides, scores, "stacked", features, seed)
     say(0.5, "looking at groups and copies")
@@ -344,23 +350,6 @@ def audit(
     )  # fmt: skip
 
 # %% ../nbs/38_auditing.ipynb #audit-parts
-def black_box_scores(
-    sides: Sides,
-    space: RecordSpace,
-    reference: pd.DataFrame | None,
-    synthetic: pd.DataFrame,
-    schema: Schema,
-    shadows: int = 0,
-    seed: int = 0,
-) -> tuple[Scores, np.ndarray]:
-    """Per attack one score per patient, and how isolated each record is, shape (rows,)."""
-    scores, isolation = attack_scores(space, sides.records, reference, synthetic, seed=seed)
-    if shadows and reference is not None:
-        tables = sides.records, reference, synthetic, schema
-        scores |= shadow_scores(*tables, shadows=shadows, seed=seed)
-    return {name: sides.by_patient(score) for name, score in scores.items()}, isolation
-
-
 def _white_box(
     model: Scorer, sides: Sides, reference: pd.DataFrame | None, schema: Schema, seed: int
 ) -> tuple[Scores, np.ndarray]:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REACH', 'GAP', 'PREDICATES', 'SPARE', 'BATCH', 'CONTROL', 'SPLITS', 'NEAREST', 'CHUNK', 'SECRETS', 'TREES', 'CLASSES',
-           'BRANCHES', 'cells_of', 'singling_out_scores', 'linkability_scores', 'choose_secrets', 'attribute_inference',
-           'Inference', 'infer']
+           'BRANCHES', 'cells_of', 'singling_out_scores', 'linkability_scores', 'only_columns', 'choose_secrets',
+           'attribute_inference', 'Inference', 'infer']
 
 # %% ../nbs/34_inference.ipynb #imports
 from collections.abc import Sequence
@@ -163,7 +163,7 @@ def linkability_scores(
     patients, names = patients_of(records, schema), np.array(schema.modelled)
     for _ in range(SPLITS if len(names) > 1 else 0):
         halves = np.array_split(rng.permutation(names), 2)
-        spaces = [RecordSpace.fit(reference, _only(schema, half)) for half in halves]
+        spaces = [RecordSpace.fit(reference, only_columns(schema, half)) for half in halves]
         for base, sign in ((synthetic, 1), (reference, -1)):
             k = min(NEAREST, len(base))
             lists = [
@@ -173,7 +173,7 @@ def linkability_scores(
     return {"linkability": total / SPLITS}
 
 
-def _only(schema: Schema, names: Sequence[str]) -> Schema:
+def only_columns(schema: Schema, names: Sequence[str]) -> Schema:
     """The schema of some of its columns."""
     kept = tuple(column for column in schema.columns if column.name in names)
     return Schema(columns=kept, small=schema.small)
@@ -275,7 +275,7 @@ def attribute_inference(
     secrets, tables = [cells[at] for cells in tables], [np.delete(t, at, axis=0) for t in tables]
     largest = np.max([cells.max(axis=1) for cells in tables], axis=0)
     branching = np.isin(rest, schema.categorical) & (largest < BRANCHES)
-    space = RecordSpace.fit(reference, _only(schema, rest))
+    space = RecordSpace.fit(reference, only_columns(schema, rest))
     right = {"model": [], "nearest record": []}
     for known, told, base in zip(tables[1:], secrets[1:], (synthetic, reference), strict=True):
         guesses = {

@@ -11,9 +11,7 @@ from synthmed_nb.intervals import (
     auc,
     auc_interval,
     ladder,
-    max_t_test,
     rate_interval,
-    rates_of_labels,
     tpr_at_fpr,
     tpr_interval,
 )
@@ -67,26 +65,6 @@ def test_rate_interval_is_that_of_scipy(hits, more):
     assert rate_interval(hits, hits + more) == pytest.approx((found.low, found.high))
 
 
-@given(SCORES, SCORES, st.randoms(use_true_random=False))
-def test_many_labellings_give_the_single_numbers(x, y, random):
-    scores, label = np.array(x + y, dtype=float), [True] * len(x) + [False] * len(y)
-    random.shuffle(label)
-    label = np.array(label)
-    one = rates_of_labels(scores, label[None], [0.01, 0.1, 0.4])[0]
-    a, b = scores[label], scores[~label]
-    single = [auc(a, b), *(tpr_at_fpr(a, b, fpr) for fpr in (0.01, 0.1, 0.4))]
-    assert one == pytest.approx(single, abs=1e-12)
-
-
-@pytest.mark.parametrize("distinct", [3, 10_000], ids=["ties", "no ties"])
-def test_rates_of_a_score_that_knows_nothing_are_unbiased(distinct):
-    rng = np.random.default_rng(0)
-    scores = rng.integers(0, distinct, 150).astype(float)
-    labels = rng.permuted(np.tile(np.arange(150) < 90, (4000, 1)), axis=1)
-    mean = rates_of_labels(scores, labels, [0.01, 0.1]).mean(axis=0)
-    assert mean == pytest.approx([0.5, 0.01, 0.1], abs=0.003)
-
-
 @pytest.mark.parametrize("shift", [0.0, 1.0], ids=["chance", "leak"])
 @pytest.mark.parametrize("fpr", [0.01, 0.1])
 def test_the_tpr_interval_covers(shift, fpr):
@@ -115,27 +93,3 @@ def test_the_auc_interval_covers(shift):
     missed = ((limits[:, 0] > true) | (limits[:, 1] < true)).sum()
     low, high = stats.binom.ppf([0.001, 0.999], replicates, 0.05)
     assert low <= missed <= high
-
-
-@pytest.mark.parametrize("distinct", [4, 10_000], ids=["ties", "no ties"])
-def test_the_permutation_test_keeps_its_level(distinct):
-    rng, replicates = np.random.default_rng(3), 300
-    is_member = np.arange(75) < 45
-    p_values = []
-    for seed in range(replicates):
-        first = rng.integers(0, distinct, 75).astype(float)
-        second = first + rng.integers(0, 2, 75)  # dependent attacks
-        p_values.append(
-            max_t_test(np.stack([first, second]), is_member, permutations=99, seed=seed)
-        )
-    hits = (np.array(p_values) <= 0.05).sum()
-    assert hits <= stats.binom.ppf(0.999, replicates, 0.05)
-    assert hits >= stats.binom.ppf(0.001, replicates, 0.05) or distinct == 4
-
-
-def test_the_permutation_test_sees_a_few_members_only_low_rates_show():
-    rng = np.random.default_rng(4)
-    members, others = rng.normal(size=1000), rng.normal(size=1000)
-    members[:25] = 9.0  # 2.5 % caught for sure; AUC 0.51
-    is_member = np.arange(2000) < 1000
-    assert max_t_test(np.concatenate([members, others]), is_member) == 0.001
