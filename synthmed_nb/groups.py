@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from .cells import Cells
 from .intervals import auc
-from .permutations import rates_of_labels, share_as_large, standardised
+from .permutations import evened, rates_of_labels, share_as_large, standardised
 from .schema import Schema
 
 # %% ../nbs/31_groups.ipynb #find
@@ -78,8 +78,9 @@ def group_test(
     """
     found, tops = [], []
     for name, inside in groups.items():
-        rates = [rates_of_labels(x[inside], labels[:, inside], GROUP_FPRS) for x in scores.values()]
-        apart = standardised(np.hstack(rates))
+        some = labels[:, inside]
+        rates = [rates_of_labels(x[inside], some, GROUP_FPRS) for x in scores.values()]
+        apart = standardised(np.hstack([evened(rate, some, GROUP_FPRS) for rate in rates]))
         best = list(scores)[int(apart[0].argmax()) // (1 + len(GROUP_FPRS))]
         member, score = labels[0] & inside, scores[best]
         both = member.any() and (inside & ~member).any()

@@ -17,7 +17,6 @@ from synthmed_nb.datasets import load_nhanes
 from synthmed_nb.disclosure import find_copies
 from synthmed_nb.membership import attack_scores
 from synthmed_nb.neighbors import RecordSpace
-from synthmed_nb.permutations import max_t
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.verdict import FLAG_LEVEL, blind_test
 
@@ -76,7 +75,7 @@ def p_values(train, holdout, reference, synthetic, schema, seed=0):
     scores, _ = attack_scores(space, sides.records, reference, synthetic, seed=seed)
     rates = sides.rates({name: sides.by_patient(score) for name, score in scores.items()})
     real = {"train": train, "holdout": holdout, "reference": reference}
-    return max_t(rates.reshape(len(rates), -1)), find_copies(real, synthetic, schema).p_value
+    return sides.test(rates), find_copies(real, synthetic, schema).p_value
 
 
 def flags(found):

@@ -9,6 +9,7 @@ from scipy import stats
 from synthmed_nb.intervals import auc, tpr_at_fpr
 from synthmed_nb.permutations import (
     cross_fitted,
+    evened,
     holm,
     joint_level,
     labellings,
@@ -22,7 +23,8 @@ SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 def p_value(scores, is_member, fprs=(0.01, 0.1), count=999, seed=0):
     labels = labellings(is_member, count, seed)
-    return max_t(np.hstack([rates_of_labels(row, labels, fprs) for row in np.atleast_2d(scores)]))
+    rates = [rates_of_labels(row, labels, fprs) for row in np.atleast_2d(scores)]
+    return max_t(np.hstack([evened(rate, labels, fprs) for rate in rates]))
 
 
 @given(SCORES, SCORES, st.randoms(use_true_random=False))
