@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from synthmed_nb.auditing import Sides, audit
+from synthmed_nb.auditing import audit
 from synthmed_nb.controls import audit_the_auditor, most_isolated
 from synthmed_nb.datasets import load_nhanes
 from synthmed_nb.disclosure import find_copies
 from synthmed_nb.membership import attack_scores
 from synthmed_nb.neighbors import RecordSpace
 from synthmed_nb.schema import InputError, Schema
+from synthmed_nb.sides import Sides
 from synthmed_nb.verdict import FLAG_LEVEL, blind_test
 
 
