@@ -316,19 +316,18 @@ def audit(
         policy: which bounds the verdicts use.
         aims: what an attacker knows and wants to know; None: chosen from the table.
         shadows: models of parts of the reference for the shadow attack, which takes minutes.
-        attack: scores records, as `membership.attack_scores` does.
+        attack: scores records, as `attack_scores` does.
         seed: of all that is drawn.
         progress: called with the share done, in [0, 1], and what comes next.
 
     Raises:
-        InputError: if the tables do not allow an audit; it says how to mend that.
+        InputError: if the tables do not allow an audit.
     """
     say = progress or (lambda done, note: None)
     real = {"train": train, "holdout": holdout, "reference": reference}
     real = {name: frame for name, frame in real.items() if frame is not None}
     real, synthetic = check_tables(real, synthetic, schema, policy)
     sides = Sides(real["train"], real["holdout"], schema, seed)
-    say(0.02, "comparing train and holdout")
     found = {"blind": blind_test(sides.members, sides.others, schema, seed)}
     say(0.1, "attacking the table")
     scores, rates, isolation = attack_table(sides, real, synthetic, attack, shadows, seed)
@@ -341,10 +340,8 @@ def audit(
     )  # fmt: skip
     say(0.9, "attacking the model" if model else "writing down")
     inside = attack_model(model, sides, real, seed) if model else ({}, None)
-    found["model"] = (
-        judge_model(evidence, policy, sides, (scores, rates), inside) if model else None
-    )
-    say(1.0, "done")
+    table = scores, rates
+    found["model"] = judge_model(evidence, policy, sides, table, inside) if model else None
     return Audit(
         **Release.judge(evidence, policy).model_dump(), **found, seed=seed,
         policy={"name": policy, **POLICIES[policy]},

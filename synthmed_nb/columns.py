@@ -347,13 +347,6 @@ def guess_kind(column: pd.Series) -> tuple[Kind, str]:
 MOST_CLASSES = 10  # a target with at most so many whole numbers is a class, not a measurement
 
 
-def _constant(values: pd.Series, patients: int) -> Scalar | None:
-    """The one value of a constant column, if enough patients share it; dates become text."""
-    value = values.iloc[:1].tolist()[0]
-    value = value if isinstance(value, Scalar) else str(value)
-    return value if patients >= SMALLEST_COUNT else None
-
-
 def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> dict:
     """Kind, role, reason and constant of a tidied column; `role` if the caller gave it one."""
     values = column.dropna()
@@ -366,7 +359,9 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> 
     kind, reason = guess_kind(column)
     if len(values) == len(column) and values.nunique() == 1:
         kind = kind if kind == "datetime" else plain
-        constant = _constant(values, patients)
+        value = values.iloc[:1].tolist()[0]
+        value = value if isinstance(value, Scalar) else str(value)  # dates become text
+        constant = value if patients >= SMALLEST_COUNT else None
         return dict(kind=kind, role="constant", reason="one value in all rows", constant=constant)
     if kind in ("identifier", "text"):
         if role is None and not kept:

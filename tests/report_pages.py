@@ -44,7 +44,8 @@ def hostile_results():
     utility["models"][0]["model"] = HOSTILE[1]
     audit["reasons"] = HOSTILE
     audit["verdict"] = "FLAG"
-    audit["attacks"][0]["name"], audit["white_box"]["name"] = HOSTILE[:2]
+    audit["attacks"][0]["name"], audit["white_box"][0]["name"] = HOSTILE[:2]
+    audit["groups"][0]["name"], audit["copies"]["rare_columns"] = HOSTILE[2], HOSTILE[3:5]
     audit["policy"]["name"] = HOSTILE[0]
     audit["rows"]["reference"] = 9
     audit["copies"]["synthetic_share"] = 2 / audit["rows"]["synthetic"]

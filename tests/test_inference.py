@@ -82,8 +82,9 @@ def test_a_copy_of_train_is_caught_by_all_attacks():
 
 def test_a_copied_secret_is_caught_where_there_is_no_copy():
     synthetic = pd.concat([INDEPENDENT[:500], blurred(TRAIN, 0)], ignore_index=True)
-    copies = find_copies(TRAIN, HOLDOUT, REFERENCE, synthetic, SCHEMA)
-    assert copies.synthetic_share == copies.members_found == 0
+    real = {"train": TRAIN, "holdout": HOLDOUT, "reference": REFERENCE}
+    copies = find_copies(real, synthetic, SCHEMA)
+    assert copies.synthetic_share == copies.exact.members == 0
     found = infer(TRAIN, HOLDOUT, REFERENCE, synthetic, SCHEMA)
     by_record = found.attributes[1]
     assert by_record.name == "genotype by nearest record"

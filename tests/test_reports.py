@@ -90,9 +90,10 @@ def test_pages_show_the_results(pages):
     for shown in (
         audit["verdict"],
         *audit["reasons"],
-        *(f"{attack['auc']:.3f}" for attack in [*audit["attacks"], audit["white_box"]]),
+        *(f"{attack['auc']:.3f}" for attack in [*audit["attacks"], *audit["white_box"]]),
         f"{100 * audit['bounds']['tpr_at_1']['upper']:.1f} %",
-        f"{audit['permutation_p']:.3f}",
+        f"{audit['questions'][0]['p_value']:.3f}",
+        *audit["model"]["reasons"],
         "engineering policy",
     ):
         assert shown in pages["privacy"].text, shown
@@ -159,7 +160,7 @@ def test_verdict_and_override_are_in_words(hostile_pages):
 
 
 def test_an_audit_without_the_model_has_a_page(tmp_path):
-    audit = example("audit") | {"white_box": None, "verdict": "PASS"}
+    audit = example("audit") | {"white_box": [], "model": None, "verdict": "PASS"}
     (tmp_path / "a.json").write_text(json.dumps(audit), encoding="utf-8")
     page = Page(report("privacy", tmp_path / "page.html", audit=tmp_path / "a.json"))
     assert "was not given the model" in page.text and "PASSNo attack did better" in page.text
