@@ -4,20 +4,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Schema", "Synthesizer", "audit", "datasets", "evaluate", "report"]
+__all__ = [
+    "Canaries",
+    "Schema",
+    "Synthesizer",
+    "audit",
+    "audit_the_auditor",
+    "calibrate",
+    "datasets",
+    "evaluate",
+    "report",
+]
 
 if TYPE_CHECKING:  # for editors; at run time each name is loaded when it is first used
     from . import datasets
     from .auditing import audit
+    from .calibration import calibrate
+    from .canaries import Canaries
+    from .controls import audit_the_auditor
     from .evaluation import evaluate
     from .reports import report
     from .schema import Schema
     from .synthesizer import Synthesizer
 
 _HOME = {
+    "Canaries": "canaries",
     "Schema": "schema",
     "Synthesizer": "synthesizer",
     "audit": "auditing",
+    "audit_the_auditor": "controls",
+    "calibrate": "calibration",
     "evaluate": "evaluation",
     "report": "reports",
 }

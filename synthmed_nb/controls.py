@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'FEWEST', 'TELLING', 'MUTATIONS', 'deal_parts', 'jittered', 'planted', 'most_isolated', 'secret_told',
-           'Control', 'Case', 'leak_cases', 'quiet_cases', 'audit_the_auditor']
+           'Control', 'Suite', 'Case', 'leak_cases', 'quiet_cases', 'audit_the_auditor']
 
 # %% ../nbs/39_controls.ipynb #imports
 from collections.abc import Callable
@@ -103,6 +103,12 @@ class Control(BaseModel, frozen=True):
     invalid: float
     smallest_p: float
     passed: bool
+
+
+class Suite(BaseModel, frozen=True):
+    """All controls of one table."""
+
+    controls: list[Control]
 
 
 @dataclass(frozen=True)

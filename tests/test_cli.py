@@ -152,6 +152,28 @@ def test_audit_without_reference_and_model(steps, tmp_path, capsys):
     assert found["verdict"] == "FLAG" and "verdict: FLAG" in out  # the train rows themselves
 
 
+def test_calibrate_tells_what_each_setting_costs(steps, tmp_path, capsys):
+    words = ["calibrate", steps / "model", "--schema", steps / "schema.json", "--rows", "300"]
+    for part in ("train", "holdout", "reference"):
+        words += [f"--{part}", steps / f"{part}.parquet"]
+    code, out, _ = synthmed(capsys, *words, "--out", tmp_path / "calibration.json")
+    found = json.loads((tmp_path / "calibration.json").read_text())
+    assert code == 0 and out.count("privacy") >= len(found["settings"]) >= 1
+    assert found["privacy"] is None and "none passed" in out  # too few patients to pass
+
+
+def test_the_auditor_is_audited(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({f"x{i}": rng.normal(size=700).round(2) for i in range(3)})
+    table["ward"] = rng.choice(list("abc"), 700)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    words = ["audit-the-auditor", tmp_path / "t.csv", "--out", tmp_path / "controls.json"]
+    code, out, _ = synthmed(capsys, *words)
+    found = {c["name"]: c for c in json.loads((tmp_path / "controls.json").read_text())["controls"]}
+    assert code == 0 and found["copies shuffled"]["flagged"] == 1
+    assert out.count("ok ") == sum(c["passed"] for c in found.values()) == len(found)
+
+
 def test_reports_are_pages(steps):
     for name in ("fidelity", "privacy"):
         page = (steps / f"{name}.html").read_text(encoding="utf-8")
