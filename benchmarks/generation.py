@@ -26,6 +26,7 @@ from torch import nn
 
 import synthmed_nb.unet as unet_room
 from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
+from synthmed_nb.auditing import Audit
 from synthmed_nb.encoder import encode, fit_encoder
 from synthmed_nb.model import RecordModel, token_task
 from synthmed_nb.neighbors import RecordSpace
@@ -56,6 +57,12 @@ def split(name: str) -> tuple[Schema, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return schema, schema.check(table[~test].reset_index(drop=True)), *halves
 
 
+def _found(checked: Audit) -> list[float]:
+    """AUC of the plain distance, of the density ratio, and of all attacks together."""
+    aucs = {attack.name: attack.auc for attack in checked.attacks}
+    return [aucs[name] for name in ("distance", "density ratio", "stacked")]
+
+
 def measure(name: str, minutes: float | None, seed: int = 0) -> list[object]:
     """One training and what came of it."""
     schema, train, holdout, reference = split(name)
@@ -71,14 +78,14 @@ def measure(name: str, minutes: float | None, seed: int = 0) -> list[object]:
         name, f"{len(train):,} x {len(schema.modelled)}", round(fitted - start),
         round(sampled - fitted, 1), f.shape.value, f.trend.value, f.trend.floor, f.detection.auc,
         1 - (2 * max(0.5, f.detection.auc) - 1), f.detection.auc_at_floor_size,
-        u.gap if u else "", *(a.auc for a in checked.attacks), checked.verdict,
+        u.gap if u else "", *_found(checked), checked.verdict,
     ]  # fmt: skip
 
 
 def tables(names: list[str], minutes: float | None) -> None:
     """Fidelity in the forms of the papers, utility and attacks, one line a table."""
     heads = "table; rows; fit s; sample s; Shape %; Trend %; its floor; C2ST AUC against train; "
-    heads += "its score; against holdout; gap; distance AUC; density-ratio AUC; verdict"
+    heads += "its score; against holdout; gap; distance AUC; density-ratio AUC; stack AUC; verdict"
     line(*heads.split("; "))
     line(*["---"] * len(heads.split("; ")))
     for name in names or PAPER:
@@ -88,7 +95,7 @@ def tables(names: list[str], minutes: float | None) -> None:
 def schedules(names: list[str], minutes: float | None) -> None:
     """Each noise schedule of the tokens: fidelity and attacks, two seeds."""
     heads = "table; schedule; seed; steps; C2ST AUC against train; against holdout; Trend %; "
-    line(*(heads + "distance AUC; density-ratio AUC").split("; "))
+    line(*(heads + "distance AUC; density-ratio AUC; stack AUC").split("; "))
     for name in names or ("nhanes", "shoppers", "magic"):
         schema, train, holdout, reference = split(name)
         for schedule in SCHEDULES:
@@ -100,7 +107,7 @@ def schedules(names: list[str], minutes: float | None) -> None:
                 checked = audit(train, holdout, reference, synthetic, schema)
                 line(name, schedule, seed, model.training_["tokens"]["steps"], f.detection.auc,
                      f.detection.auc_at_floor_size, f.trend.value,
-                     *(attack.auc for attack in checked.attacks))  # fmt: skip
+                     *_found(checked))  # fmt: skip
 
 
 def steps(names: list[str], minutes: float | None) -> None:
@@ -189,7 +196,7 @@ def networks(names: list[str], minutes: float | None) -> None:
 
 def knob(names: list[str], minutes: float | None) -> None:
     """The privacy knob: fidelity, utility and attacks at four settings, of two samples each."""
-    heads = "table; privacy; C2ST AUC; Trend %; gap; distance AUC; density-ratio AUC"
+    heads = "table; privacy; C2ST AUC; Trend %; gap; distance AUC; density-ratio AUC; stack AUC"
     line(*heads.split("; "))
     for name in names or ("nhanes",):
         schema, train, holdout, reference = split(name)
@@ -201,7 +208,7 @@ def knob(names: list[str], minutes: float | None) -> None:
                 checked = audit(train, holdout, reference, synthetic, schema)
                 f, u = found.fidelity, found.utility
                 line(name, privacy, f.detection.auc, f.trend.value, u.gap if u else "",
-                     *(attack.auc for attack in checked.attacks))  # fmt: skip
+                     *_found(checked))  # fmt: skip
 
 
 def speed(names: list[str], minutes: float | None) -> None:

@@ -26,6 +26,7 @@ from .neighbors import RecordSpace
 from .permutations import joint_level
 from .schema import InputError, Schema
 from .sides import Scores, Sides, stacked, weigh
+from .tables import fingerprint
 from synthmed_nb.verdict import (
     POLICIES,
     Blind,
@@ -88,6 +89,8 @@ class Audit(Release, frozen=True):
             AUC of the latter.
         blind: T against H without the synthetic table.
         identifiers: classes of the Safe Harbor rule in the synthetic table.
+        fingerprint: SHA-256 of the whole synthetic table: the verdict holds for no other, nor for
+            more of its rows.
         rows: records of each table, and patients audited; None for 1 to 10.
         skipped: attacks that could not be made.
     """
@@ -102,6 +105,7 @@ class Audit(Release, frozen=True):
     leak_curve: list[tuple[int, float, float, float]]
     blind: Blind
     identifiers: list[IdentifierClass]
+    fingerprint: str
     rows: dict[str, int | None]
     skipped: list[str]
     seed: int
@@ -347,5 +351,5 @@ def audit(
         policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
         leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),
-        rows=told_rows(sides, {**real, "synthetic": synthetic}),
+        rows=told_rows(sides, {**real, "synthetic": synthetic}), fingerprint=fingerprint(synthetic),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from .reports import report
 from .runs import Manifest, Stages, abandon, begin, duration, finish, gate, versions
 from .schema import InputError, Schema
 from .synthesizer import Synthesizer
-from .tables import write_table, write_text
+from .tables import fingerprint, read_table, write_table, write_text
 
 # %% ../nbs/43_pipeline.ipynb #options
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,8 @@ def _chain(
             model=model, policy=options.policy, seed=seeds["audit"], progress=tell,
         )  # fmt: skip
         _write_json(verdict, private / "audit.json")
-    opened = gate(verdict.verdict, options.override)
+    written = fingerprint(schema.check(read_table(tables[0])))
+    opened = gate(verdict.verdict, verdict.fingerprint, written, options.override)
     draft = draft.model_copy(
         update={
             "results": results(evaluation, verdict),

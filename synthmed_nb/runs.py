@@ -219,9 +219,16 @@ def _remove(out: Path, names: list[str]) -> None:
             path.unlink(missing_ok=True)
 
 # %% ../nbs/42_runs.ipynb #gate
-def gate(verdict: str, override: str | None = None) -> bool:
-    """Whether the synthetic table may be released: the audit passed, or a reason was given."""
-    return verdict == "PASS" or bool(override and override.strip())
+def gate(verdict: str, audited: str, released: str, override: str | None = None) -> bool:
+    """Whether the synthetic table may be released: its audit passed, or a reason was given.
+
+    Args:
+        verdict: of the audit.
+        audited: fingerprint of the table that was audited.
+        released: fingerprint of the table that would be handed out.
+        override: a reason to release whatever the audit says.
+    """
+    return (verdict == "PASS" and audited == released) or bool(override and override.strip())
 
 # %% ../nbs/42_runs.ipynb #finish
 def finish(out: Path, manifest: Manifest, released: list[Path]) -> Manifest:
