@@ -1,4 +1,4 @@
-"""Measures what RESULTS.md reports: `python benchmarks/measure.py embedded|diabetes130|controls`.
+"""Measures what RESULTS.md reports: `python benchmarks/measure.py embedded|diabetes130`.
 
 `diabetes130` needs the public table in the folder that SYNTHMED_DATA names.
 """
@@ -74,4 +74,4 @@ def diabetes130(minutes: str = "10") -> None:
 
 
 if __name__ == "__main__":
-    {"embedded": embedded, "controls": controls, "diabetes130": diabetes130}[sys.argv[1]]()
+    {"embedded": embedded, "diabetes130": diabetes130}[sys.argv[1]]()
