@@ -17,6 +17,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from .bars import safe_count
+from .cells import spell
 from .disclosure import Copies, Found, find_copies, near_edge
 from .groups import Group, find_groups, group_test
 from .identifiers import IdentifierClass, scan_identifiers
@@ -174,7 +175,9 @@ def _check_disjoint(real: dict[str, pd.DataFrame], schema: Schema) -> None:
                 fix="use more patients, or larger shares for holdout and reference",
             )
         for before, other in owners.items():
-            shared = schema.patient and frame[schema.patient].isin(other[schema.patient]).any()
+            shared = schema.patient and set(map(spell, frame[schema.patient])) & set(
+                map(spell, other[schema.patient])
+            )
             if shared or frame.equals(other):
                 raise InputError(
                     f"{before} and {name} share patients",
@@ -214,7 +217,7 @@ def attack_table(
 def search_copies(sides: Sides, scores: Scores, real: Tables, synthetic: pd.DataFrame) -> Copies:
     """Exact copies and rare values; near copies where there is a reference."""
     near = None
-    if "reference" in real:
+    if "reference" in real and "distance ratio" in scores:
         space = RecordSpace.fit(real["reference"], sides.schema)
         edge = near_edge(space, real["reference"], synthetic)
         near = Found.of(*(x > edge for x in sides.apart(scores)["distance ratio"]))
@@ -236,6 +239,8 @@ def judge_model(
 ) -> Release:
     """The verdict on the model file: all that holds of the table, and the white-box attacks.
 
+    Who has the model can draw the table: what flags the table flags the model.
+
     Args:
         evidence: about the table.
         policy: a name in `POLICIES`.
@@ -246,7 +251,11 @@ def judge_model(
     p_values = {question.name: question.p_value for question in evidence.questions}
     asked = ask(p_values | {"model": sides.test(model[1])})
     bounds = all_bounds(sides, table[0] | model[0], np.concatenate([table[1], model[1]], axis=1))
-    return Release.judge(evidence.model_copy(update={"questions": asked, "bounds": bounds}), policy)
+    own = Release.judge(evidence.model_copy(update={"questions": asked, "bounds": bounds}), policy)
+    whole = Release.judge(evidence, policy)
+    if whole.verdict != "FLAG" or own.verdict == "FLAG":
+        return own
+    return own.model_copy(update=whole.model_dump(include={"verdict", "verdicts", "reasons"}))
 
 # %% ../nbs/38_auditing.ipynb #parts
 @dataclass(frozen=True, kw_only=True)

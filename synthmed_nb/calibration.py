@@ -63,9 +63,7 @@ class Calibration(BaseModel, frozen=True):
 
     def _repr_html_(self) -> str:
         """One line per setting, and the choice."""
-        heads = "privacy, verdict, strongest attack, C2ST AUC, Trend error %, utility gap".split(
-            ", "
-        )
+        heads = "privacy, verdict, stacked attack, C2ST AUC, Trend error %, utility gap".split(", ")
         lines = "".join(
             f"<tr><td>{s.privacy:.3f}</td><td>{s.verdict}</td><td>{s.auc:.3f} ({s.auc_low:.3f} to "
             f"{s.auc_high:.3f})</td><td>{s.detection_auc:.3f}</td><td>{s.trend_error:.2f}</td>"

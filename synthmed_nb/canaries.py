@@ -23,6 +23,7 @@ from synthmed_nb.membership import (
     by_patient,
     density_ratio_attack,
     distance_attack,
+    in_steps,
     patients_of,
 )
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of
@@ -259,7 +260,7 @@ class CanaryAttack(BaseModel, frozen=True):
     Attributes:
         name: of the attack.
         epsilon_lower: lower bound on epsilon; holds together with those of the other attacks.
-        accuracy: share of the guesses that were right, in [0, 1]; 0.5 is chance.
+        accuracy: share of the guesses that were right, in steps of at least five of them.
         auc: chance that a canary that is in has a higher rank in its half than one that is out.
     """
 
@@ -341,4 +342,9 @@ def _attack(
         ranks[half] = stats.rankdata(score[half]) / half.sum()
     bound = epsilon_lower_bound(right, made, len(inside), delta, level)
     sides = ranks[inside], ranks[~inside]
-    return CanaryAttack(name=name, epsilon_lower=bound, accuracy=right / made, auc=auc(*sides))
+    return CanaryAttack(
+        name=name,
+        epsilon_lower=bound,
+        accuracy=in_steps(right / made, made, np.round),
+        auc=auc(*sides),
+    )

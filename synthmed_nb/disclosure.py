@@ -13,7 +13,13 @@ from scipy import stats
 
 from .bars import nice, safe_share
 from .columns import SMALLEST_COUNT
-from .membership import by_patient, distance_ratio_attack, patients_of
+from synthmed_nb.membership import (
+    by_patient,
+    distance_ratio_attack,
+    draw_patients,
+    nearest_other,
+    patients_of,
+)
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of
 from .schema import Schema
 
@@ -131,21 +137,25 @@ def find_copies(
 
 # %% ../nbs/32_disclosure.ipynb #near-edge
 NEAR = 0.999  # share of background patients that are not as near
-MOST_COMPARED = 5_000  # background records that say what is near by chance
+MOST_COMPARED = 5_000  # background patients that say what is near by chance
 
 
-def near_edge(space: RecordSpace, reference: pd.DataFrame, synthetic: pd.DataFrame) -> float:
+def near_edge(
+    space: RecordSpace, reference: pd.DataFrame, synthetic: pd.DataFrame, seed: int = 0
+) -> float:
     """The distance ratio above which a patient has a near copy in the synthetic table.
 
     Args:
         space: the ruler, fitted on `reference`.
         reference: background data, at least two records.
         synthetic: the table that would be handed out.
+        seed: of the patients drawn where there are more than 5,000.
     """
-    some = reference.iloc[:: -(-len(reference) // MOST_COMPARED)]
-    own = nearest(space, some, reference, 2).distances[:, 1:]
+    some = draw_patients(reference, space.schema, MOST_COMPARED, seed)
+    patients = patients_of(some, space.schema)
+    own = nearest_other(space, some, patients)[:, None]
     ratio = distance_ratio_attack(own, nearest(space, some, synthetic, 1).distances)
-    return float(np.quantile(ratio, NEAR))
+    return float(np.quantile(by_patient(ratio, patients), NEAR))
 
 # %% ../nbs/32_disclosure.ipynb #find-parts
 def _rare(
@@ -164,7 +174,7 @@ def _rare(
         both = held[0].add(held[1], fill_value=0)
         telling = set(both.index[both < SMALLEST_COUNT]) & drawn - known
         for hit, x in zip(hits, levels, strict=False):
-            hit |= np.isin(x.astype(str), [str(level) for level in telling])
+            hit |= pd.Series(x).isin(telling).to_numpy()
         if set(held[0].index[held[0] < SMALLEST_COUNT]) & drawn:
             columns.append(name)
     return hits, tuple(columns)

@@ -36,7 +36,8 @@ def find_groups(
     first = np.unique(patients, return_index=True)[1]
     cells, count = Cells.of([records.iloc[first]], schema), len(first)
     edge = np.sort(isolation)[::-1][max(0, round(ISOLATED * count) - 1)]
-    groups = {"most isolated patients": isolation >= edge}
+    isolated = isolation >= edge
+    groups = {"most isolated patients": isolated} if isolated.sum() >= SMALLEST_GROUP else {}
     for name, levels in cells.levels.items():
         held = np.bincount(cells.codes[name][0], minlength=len(levels) + 1)
         if (held > 0).sum() > MOST_LEVELS:
@@ -76,6 +77,8 @@ def group_test(
         groups: bool, shape (n,), by name.
         labels: labellings, the true one first, shape (labellings, n).
     """
+    if not groups:
+        return 1.0, []
     found, tops = [], []
     for name, inside in groups.items():
         some = labels[:, inside]

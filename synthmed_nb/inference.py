@@ -57,7 +57,9 @@ def cells_of(
             rows.append(np.where(np.isnan(values), GAP, ranks))
         else:
             levels = np.concatenate([levels_of(frame, schema, name) for frame in frames])
-            rows.append(pd.factorize(levels)[0])
+            codes, found = pd.factorize(levels)
+            place = np.argsort(np.argsort(found.astype(str), kind="stable"))  # whoever comes first
+            rows.append(np.where(codes < 0, -1, np.append(place, -1)[codes]))
     return np.split(np.array(rows, dtype=np.float32), cuts, axis=1)
 
 # %% ../nbs/34_inference.ipynb #predicates

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SMALLEST_DISTANCE', 'SHARED', 'SMOOTH', 'LOCAL', 'MOST_LEARNED', 'MOST_PREDICTED', 'MOST_CLASSES', 'TREES',
            'distance_attack', 'distance_ratio_attack', 'neighbour_share_attack', 'density_ratio_attack',
-           'likelihood_gain_attack', 'classifier_attack', 'error_profile_attack', 'patients_of', 'by_patient',
-           'draw_patients', 'attack_scores', 'in_steps', 'Attack']
+           'likelihood_gain_attack', 'nearest_other', 'classifier_attack', 'error_profile_attack', 'patients_of',
+           'by_patient', 'draw_patients', 'attack_scores', 'in_steps', 'Attack']
 
 # %% ../nbs/28_membership.ipynb #imports
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .bars import nice, safe_count
 from .cells import Cells
 from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
 from .neighbors import Neighbors, RecordSpace, nearest
-from .schema import InputError, Schema
+from .schema import SMALLEST_COUNT, InputError, Schema
 
 # %% ../nbs/28_membership.ipynb #distance-attacks
 SMALLEST_DISTANCE = 1e-12  # a copy; the ranks of a million patients are no nearer
@@ -112,11 +112,25 @@ def likelihood_gain_attack(
     return np.logaddexp(0, -to_synthetic / width - log_background[rows]).sum(axis=1)
 
 
+def nearest_other(space: RecordSpace, frame: pd.DataFrame, patients: np.ndarray) -> np.ndarray:
+    """Distance of each record to the nearest record of another patient: shape (rows,).
+
+    Where a patient has more than 49 records and all are nearer, the 50th takes its place.
+
+    Args:
+        patients: of each row, shape (rows,).
+    """
+    most = np.bincount(patients).max() + 1
+    near = nearest(space, frame, frame, min(int(most), 50, len(frame)))
+    others = np.where(patients[near.rows] == patients[:, None], np.inf, near.distances).min(axis=1)
+    return np.where(np.isinf(others), near.distances[:, -1], others)
+
+
 def _log_background(
     space: RecordSpace, reference: pd.DataFrame, synthetic: pd.DataFrame, rows: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """What `likelihood_gain_attack` needs of R: for the synthetic `rows`, others are NaN."""
-    among = nearest(space, reference, reference, min(2, len(reference))).distances[:, -1]
+    among = nearest_other(space, reference, patients_of(reference, space.schema))
     width = max(float(np.median(among)) / 2, 1e-3)
     some, found = np.unique(rows), np.full(len(synthetic), np.nan)
     around = nearest(space, synthetic.iloc[some], reference, min(LOCAL, len(reference))).distances
@@ -343,6 +357,9 @@ class Attack(BaseModel, frozen=True):
         """The result of an attack from the scores of both sides, one score per patient."""
         numbers = {"auc": auc(members, non_members)}
         numbers["auc_low"], numbers["auc_high"] = auc_interval(members, non_members)
+        if (least := min(len(members), len(non_members))) < SMALLEST_COUNT:
+            hows = {"auc": np.round, "auc_low": np.floor, "auc_high": np.ceil}
+            numbers = {key: in_steps(numbers[key], least, how) for key, how in hows.items()}
         for key, fpr in (("tpr_at_1", 0.01), ("tpr_at_10", 0.1)):
             low, high = tpr_interval(members, non_members, fpr)
             numbers[key] = in_steps(tpr_at_fpr(members, non_members, fpr), len(members), np.round)

@@ -170,7 +170,7 @@ def _distances(queries: _Cells, rows: np.ndarray, base: _Cells, at: np.ndarray) 
     return total
 
 # %% ../nbs/20_neighbors.ipynb #nearest
-CHUNK = 1024  # queries searched at a time; memory is CHUNK x candidates
+CHUNK = 1024  # queries searched at a time
 ROUNDING = 1e-4  # float32 error of a distance of vectors of this size, at most
 MOST_WORK = 3e11  # differences of coordinates that an exact search may take
 RECALL = 0.999  # share of checked queries that must find their true nearest distance
@@ -190,7 +190,10 @@ class Neighbors(NamedTuple):
     rows: np.ndarray
     recall: float
 
+    def __repr__(self) -> str:
+        return f"Neighbors({len(self.rows):,} queries, recall {self.recall:.4f})"
 
+# %% ../nbs/20_neighbors.ipynb #nearest-search
 def nearest(
     space: RecordSpace, queries: pd.DataFrame, base: pd.DataFrame, k: int, *, seed: int = 0
 ) -> Neighbors:

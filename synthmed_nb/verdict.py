@@ -19,7 +19,7 @@ from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
 from .membership import in_steps, patients_of
 from .neighbors import levels_of, numbers_of
 from .permutations import holm
-from .schema import Schema, few
+from .schema import SMALLEST_COUNT, Schema, few
 
 # %% ../nbs/37_verdict.ipynb #policy
 POLICIES = {
@@ -69,16 +69,23 @@ def blind_test(members: pd.DataFrame, others: pd.DataFrame, schema: Schema, seed
         score = chance.groupby(patients[inside]).mean()
         x, y = score[label[score.index]], score[~label[score.index]]
         found.append((auc(x, y), *auc_interval(x, y, BLIND_LEVEL)))
-    center, low, high = np.mean(found, axis=0).tolist()
-    return Blind(auc=center, auc_low=low, auc_high=high)
+    center, low, high = np.mean(found, axis=0)
+    if len(label) < 4 * SMALLEST_COUNT:  # so few that the AUC could be solved for a count
+        center, low, high = round(center, 1), np.floor(10 * low) / 10, np.ceil(10 * high) / 10
+    return Blind(auc=float(center), auc_low=float(low), auc_high=float(high))
 
 # %% ../nbs/37_verdict.ipynb #blind-parts
 def _features(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, list[bool]]:
-    """Modelled columns as floats, gaps NaN, and which of them are codes of categories."""
+    """Modelled columns as floats, and which of them are codes of categories.
+
+    A gap of a number is a value below all others, because the trees refuse columns of gaps only.
+    """
     columns, categorical = [], []
     for name in schema.modelled:
         if name in schema.numeric:
-            columns.append(numbers_of(frame, schema, name))
+            values = numbers_of(frame, schema, name)
+            gap = np.nanmin(values, initial=0.0) - 1
+            columns.append(np.where(np.isnan(values), gap, values))
             categorical.append(False)
             continue
         levels = pd.Series(levels_of(frame, schema, name))
@@ -131,6 +138,9 @@ def upper_bounds(
     for key in ("tpr_at_1", "tpr_at_10"):
         upper, estimate, name = highest[key]
         highest[key] = in_steps(upper, len(x)), in_steps(estimate, len(x), np.round), name
+    if min(len(x), len(y)) < SMALLEST_COUNT:
+        upper, estimate, name = highest["auc"]
+        highest["auc"] = in_steps(upper, len(x)), in_steps(estimate, len(x), np.round), name
     return {key: Bound(attack=n, estimate=e, upper=u) for key, (u, e, n) in highest.items()}
 
 
