@@ -40,7 +40,7 @@ def made_up(rows: int, seed: int, numbers: int = 12, codes: int = 8) -> pd.DataF
 def power(names: list[str], repeats: int) -> None:
     """How often planted leaks are flagged, in `repeats` fresh tables of 2,000 + 2,000 patients.
 
-    The leaks that are found anyway are made in the first twenty tables only.
+    The leaks that are found anyway are made in the first ten tables only.
     """
     counts: dict[str, list[bool]] = {}
     schema = Schema.detect(made_up(2000, 1, 6, 4))
@@ -53,7 +53,7 @@ def power(names: list[str], repeats: int) -> None:
             "0.5 % copies": planted(other, train, 0.005, rng),
             "1 % most isolated": planted(other, lonely, 0.01, rng),
         }
-        if seed < 20:
+        if seed < 10:
             shuffled = train.iloc[rng.permutation(2000)].reset_index(drop=True)
             tables |= {"copies in order": train, "copies shuffled": shuffled}
             for percent in (1, 5, 10, 25, 50):
@@ -83,7 +83,8 @@ def false_alarms(names: list[str], repeats: int) -> None:
         schema = Schema.detect(parts[0])
         rng = np.random.default_rng(seed)
         noise = parts[3].apply(lambda c, rng=rng: rng.permutation(c.to_numpy()))
-        for name, table in (("independent", parts[3]), ("noise", noise)):
+        tables = {"independent": parts[3]} | ({"noise": noise} if seed % 5 == 0 else {})
+        for name, table in tables.items():
             found = audit(*parts[:3], table, schema, seed=seed)
             least = min(q.adjusted for q in found.questions)
             counts.setdefault(name, []).append(least)

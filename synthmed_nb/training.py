@@ -88,7 +88,7 @@ class TrainResult:
     rollbacks: int = 0
 
     def look(self, held_out: Tensor, trained: Tensor, config: TrainConfig) -> bool:
-        """Note step, losses and membership AUC of a look; says whether its network is to be kept."""
+        """Note step, losses and membership AUC of a look; is its network to be kept?"""
         losses = float(held_out.mean()), float(trained.mean())
         auc = membership_auc(held_out, trained)
         self.curve.append((self.steps, *(round(x, 5) for x in (*losses, auc))))

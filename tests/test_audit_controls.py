@@ -109,7 +109,7 @@ def test_near_copies_are_flagged(share):
 def test_one_near_copy_in_fifty_is_flagged():
     copied = jittered(TRAIN.iloc[:12], 0.02, 0)
     synthetic = pd.concat([fresh(588, 9), copied], ignore_index=True)
-    assert p_values(TRAIN, HOLDOUT, REFERENCE, synthetic, SCHEMA)[0] <= FLAG_LEVEL
+    assert verdict(synthetic) == "FLAG"
 
 
 def test_ten_copies_in_two_thousand_are_flagged():
@@ -218,7 +218,7 @@ def test_a_small_table_never_passes_but_can_be_flagged():
 
 
 def test_the_suite_passes_on_a_made_up_hospital():
-    table = pd.concat([fresh(1500, 21), levels(1500, 22)[["c0", "c1"]]], axis=1)
+    table = pd.concat([fresh(1000, 21), levels(1000, 22)[["c0", "c1"]]], axis=1)
     schema = Schema.detect(table, target="smoker")
     found = {control.name: control for control in audit_the_auditor(table, schema)}
     assert [name for name, control in found.items() if not control.passed] == []
