@@ -59,10 +59,13 @@ def judged(base, monkeypatch):
     def write_page(name, path, **parameters):
         path.write_text(json.dumps(sorted(parameters)))
 
-    def choose(verdict):
-        found = audit.model_copy(update={"verdict": verdict})
+    def choose(verdict, of=None):
+        def judge(train, holdout, reference, synthetic, schema, **_):
+            seen = of or pipeline.fingerprint(schema.check(synthetic))
+            return audit.model_copy(update={"verdict": verdict, "fingerprint": seen})
+
         monkeypatch.setattr(pipeline, "evaluate", lambda *_, **__: evaluation)
-        monkeypatch.setattr(pipeline, "audit", lambda *_, **__: found)
+        monkeypatch.setattr(pipeline, "audit", judge)
         monkeypatch.setattr(pipeline, "report", write_page)
 
     return choose
@@ -196,6 +199,12 @@ def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, ju
     assert json.loads((tmp_path / "manifest.json").read_text())["override"] == manifest.override
     for page in (tmp_path / "privacy.html", tmp_path / "release" / "privacy.html"):
         assert "agreed with the officer &amp; board" in page.read_text()
+
+
+def test_an_audit_of_another_table_opens_nothing(table, schema, tmp_path, judged):
+    judged("PASS", of="the fingerprint of a table with more rows")
+    run(table, schema, tmp_path, Options(steps=2, rows=50))
+    assert not (tmp_path / "release").exists()
 
 
 @pytest.mark.parametrize("stage", ["Synthesizer", "evaluate", "audit", "report", "finish"])
