@@ -200,25 +200,39 @@ def all_bounds(sides: Sides, scores: Scores, rates: np.ndarray) -> dict[str, Bou
 
 
 def attack_table(
-    sides: Sides, real: Tables, synthetic: pd.DataFrame, attack: Callable, shadows: int, seed: int
+    space: RecordSpace,
+    sides: Sides,
+    real: Tables,
+    synthetic: pd.DataFrame,
+    attack: Callable,
+    shadows: int,
+    seed: int,
 ) -> tuple[Scores, np.ndarray, np.ndarray]:
-    """Scores of all attacks per patient, their rates, and how isolated each patient is."""
-    reference, schema = real.get("reference"), sides.schema
-    space = RecordSpace.fit(synthetic if reference is None else reference, schema)
+    """Scores of all attacks per patient, their rates, and how isolated each patient is.
+
+    Args:
+        space: fitted on the reference, or else on the synthetic table.
+        sides: who is audited.
+        real: train, holdout and reference by name.
+        synthetic: the table that would be handed out.
+        attack: see `audit`, as for `shadows` and `seed`.
+    """
+    reference = real.get("reference")
     scores, isolation = attack(space, sides.records, reference, synthetic, seed=seed)
     if shadows and reference is not None:
-        tables = sides.records, reference, synthetic, schema
+        tables = sides.records, reference, synthetic, sides.schema
         scores = scores | shadow_scores(*tables, shadows=shadows, seed=seed)
     scores = {name: sides.by_patient(score) for name, score in scores.items()}
     features = stacked(np.stack(list(scores.values())))
     return *weigh(sides, scores, "stacked", features, seed), sides.by_patient(isolation)
 
 
-def search_copies(sides: Sides, scores: Scores, real: Tables, synthetic: pd.DataFrame) -> Copies:
+def search_copies(
+    space: RecordSpace, sides: Sides, scores: Scores, real: Tables, synthetic: pd.DataFrame
+) -> Copies:
     """Exact copies and rare values; near copies where there is a reference."""
     near = None
     if "reference" in real and "distance ratio" in scores:
-        space = RecordSpace.fit(real["reference"], sides.schema)
         edge = near_edge(space, real["reference"], synthetic)
         near = Found.of(*(x > edge for x in sides.apart(scores)["distance ratio"]))
     return find_copies(real, synthetic, sides.schema, near)
@@ -235,13 +249,14 @@ def attack_model(model: Scorer, sides: Sides, real: Tables, seed: int) -> tuple[
 
 
 def judge_model(
-    evidence: Evidence, policy: str, sides: Sides, table: tuple, model: tuple
+    whole: Release, evidence: Evidence, policy: str, sides: Sides, table: tuple, model: tuple
 ) -> Release:
     """The verdict on the model file: all that holds of the table, and the white-box attacks.
 
     Who has the model can draw the table: what flags the table flags the model.
 
     Args:
+        whole: the verdict on the table.
         evidence: about the table.
         policy: a name in `POLICIES`.
         sides: who was audited.
@@ -252,7 +267,6 @@ def judge_model(
     asked = ask(p_values | {"model": sides.test(model[1])})
     bounds = all_bounds(sides, table[0] | model[0], np.concatenate([table[1], model[1]], axis=1))
     own = Release.judge(evidence.model_copy(update={"questions": asked, "bounds": bounds}), policy)
-    whole = Release.judge(evidence, policy)
     if whole.verdict != "FLAG" or own.verdict == "FLAG":
         return own
     return own.model_copy(update=whole.model_dump(include={"verdict", "verdicts", "reasons"}))
@@ -274,13 +288,23 @@ class Aims:
 
 
 def look_further(
-    sides: Sides, scores: Scores, isolation: np.ndarray, real: Tables, synthetic: pd.DataFrame,
-    aims: Aims, seed: int,
+    space: RecordSpace, sides: Sides, scores: Scores, isolation: np.ndarray, real: Tables,
+    synthetic: pd.DataFrame, aims: Aims, seed: int,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
-    """What is found beside membership, and the p-values of these questions."""
+    """What is found beside membership, and the p-values of these questions.
+
+    Args:
+        space: fitted on the reference, or else on the synthetic table.
+        sides: who is audited.
+        scores, isolation: of the audited patients, from `attack_table`.
+        real: train, holdout and reference by name.
+        synthetic: the table that would be handed out.
+        aims: of the attacker.
+        seed: of all that is drawn.
+    """
     groups = find_groups(sides.records, sides.patients, isolation, sides.schema)
     p_groups, groups = group_test(scores, groups, sides.labels)
-    copies, inference = search_copies(sides, scores, real, synthetic), None
+    copies, inference = search_copies(space, sides, scores, real, synthetic), None
     p_values = {"groups": p_groups, "copies": copies.p_value}
     if "reference" in real:
         tables = sides.members, sides.others, real["reference"], synthetic
@@ -343,9 +367,11 @@ def audit(
     sides = Sides(real["train"], real["holdout"], schema, seed)
     found = {"blind": blind_test(sides.members, sides.others, schema, seed)}
     say(0.1, "attacking the table")
-    scores, rates, isolation = attack_table(sides, real, synthetic, attack, shadows, seed)
+    space = RecordSpace.fit(real.get("reference", synthetic), schema)
+    scores, rates, isolation = attack_table(space, sides, real, synthetic, attack, shadows, seed)
     say(0.5, "groups, copies, inference")
-    more, p_values = look_further(sides, scores, isolation, real, synthetic, aims or Aims(), seed)
+    found_of = scores, isolation, real, synthetic
+    more, p_values = look_further(space, sides, *found_of, aims or Aims(), seed)
     found, p_values = found | more, {"membership": sides.test(rates)} | p_values
     evidence = Evidence(
         blind=found["blind"], questions=ask(p_values), bounds=all_bounds(sides, scores, rates),
@@ -353,10 +379,10 @@ def audit(
     )  # fmt: skip
     say(0.9, "attacking the model" if model else "writing down")
     inside = attack_model(model, sides, real, seed) if model else ({}, None)
-    table = scores, rates
-    found["model"] = judge_model(evidence, policy, sides, table, inside) if model else None
+    whole, table = Release.judge(evidence, policy), (scores, rates)
+    found["model"] = judge_model(whole, evidence, policy, sides, table, inside) if model else None
     return Audit(
-        **Release.judge(evidence, policy).model_dump(), **found, seed=seed,
+        **whole.model_dump(), **found, seed=seed,
         policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
         leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),

@@ -17,13 +17,13 @@ from pandas.api import types
 from pydantic import BaseModel
 from scipy import stats
 
+from .bars import in_steps
 from .intervals import auc, check_promise, check_scores, epsilon_lower_bound
 from synthmed_nb.membership import (
     SMOOTH,
     by_patient,
     density_ratio_attack,
     distance_attack,
-    in_steps,
     patients_of,
 )
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of

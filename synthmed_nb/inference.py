@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from .differences import Difference, permutation_test
-from .membership import by_patient, patients_of
+from .membership import both_sides, by_patient, patients_of
 from .neighbors import RecordSpace, levels_of, nearest, numbers_of
 from synthmed_nb.quasi_identifiers import (
     Disclosive,
@@ -332,14 +332,11 @@ def _attacked(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Numbers of all attacks by name, one per patient, and who is a member, shape (patients,)."""
     members, others, reference, synthetic = tables
-    records = pd.concat([members, others], ignore_index=True)
+    records, patients, is_member = both_sides(members, others, schema)
     attacked = records, reference, synthetic, schema
     scores = singling_out_scores(*attacked, seed) | linkability_scores(*attacked, seed)
     for secret in secrets:
         scores |= attribute_inference(*attacked, secret)
-    first, second = patients_of(members, schema), patients_of(others, schema)
-    patients = np.concatenate([first, second + first.max() + 1])
-    is_member = np.arange(patients.max() + 1) <= first.max()
     return {name: by_patient(score, patients) for name, score in scores.items()}, is_member
 
 # %% ../nbs/34_inference.ipynb #infer

@@ -6,18 +6,16 @@
 __all__ = ['SMALLEST_DISTANCE', 'SHARED', 'SMOOTH', 'LOCAL', 'MOST_LEARNED', 'MOST_PREDICTED', 'MOST_CLASSES', 'TREES',
            'distance_attack', 'distance_ratio_attack', 'neighbour_share_attack', 'density_ratio_attack',
            'likelihood_gain_attack', 'nearest_other', 'classifier_attack', 'error_profile_attack', 'patients_of',
-           'by_patient', 'draw_patients', 'attack_scores', 'in_steps', 'Attack']
+           'by_patient', 'both_sides', 'draw_patients', 'attack_scores', 'Attack']
 
 # %% ../nbs/28_membership.ipynb #imports
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import xgboost
 from pydantic import BaseModel
 from scipy.special import logsumexp
 
-from .bars import nice, safe_count
+from .bars import in_steps, safe_count
 from .cells import Cells
 from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
 from .neighbors import Neighbors, RecordSpace, nearest
@@ -254,6 +252,21 @@ def by_patient(scores: np.ndarray, patients: np.ndarray) -> np.ndarray:
     np.maximum.at(best, patients, scores)
     return best
 
+# %% ../nbs/28_membership.ipynb #both-sides
+def both_sides(
+    members: pd.DataFrame, others: pd.DataFrame, schema: Schema
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Records of both sides, members first.
+
+    Returns:
+        The records; the number of each one's patient, shape (rows,); which patients are members,
+        shape (patients,).
+    """
+    first, second = patients_of(members, schema), patients_of(others, schema)
+    patients = np.concatenate([first, second + first.max() + 1])
+    records = pd.concat([members, others], ignore_index=True)
+    return records, patients, np.arange(patients.max() + 1) <= first.max()
+
 # %% ../nbs/28_membership.ipynb #draw-patients
 def draw_patients(frame: pd.DataFrame, schema: Schema, most: int, seed: int) -> pd.DataFrame:
     """All rows of at most `most` patients, drawn at random; row order kept, index reset."""
@@ -312,19 +325,6 @@ def _likelihood_gain(
 ) -> np.ndarray:
     background = _log_background(space, reference, synthetic, near.rows)
     return likelihood_gain_attack(near.distances, near.rows, *background)
-
-# %% ../nbs/28_membership.ipynb #in-steps
-def in_steps(rate: float, patients: int, how: Callable = np.ceil) -> float:
-    """A rate of `patients` in round steps of at least five patients, so that it counts nobody.
-
-    Args:
-        rate: in [0, 1].
-        patients: of how many, at least 1.
-        how: `np.ceil` or `np.floor` for the ends of an interval, `np.round` for an estimate.
-    """
-    step = nice(5 / patients)
-    slack = 1e-9 * (how is np.floor) - 1e-9 * (how is np.ceil)
-    return float(np.clip(round(how(rate / step + slack) * step, 10), 0.0, 1.0))
 
 # %% ../nbs/28_membership.ipynb #attack
 class Attack(BaseModel, frozen=True):

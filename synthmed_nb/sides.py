@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .membership import Attack, by_patient, draw_patients, patients_of
+from .membership import Attack, both_sides, by_patient, draw_patients, patients_of
 from .permutations import evened, labellings, max_t, rates_of_labels, rates_of_learner
 from .schema import Schema
 
@@ -29,11 +29,9 @@ class Sides:
         self.schema = schema
         most = min(MOST_AUDITED, *(patients_of(x, schema).max() + 1 for x in (train, holdout)))
         self.members, self.others = (draw_patients(x, schema, most, seed) for x in (train, holdout))
-        self.records = pd.concat([self.members, self.others], ignore_index=True)
-        first = patients_of(self.members, schema)
-        self.patients = np.r_[first, patients_of(self.others, schema) + first.max() + 1]
-        self.count = int(first.max()) + 1
-        self.labels = labellings(np.arange(self.patients.max() + 1) < self.count, seed=seed)
+        self.records, self.patients, is_member = both_sides(self.members, self.others, schema)
+        self.count = int(is_member.sum())
+        self.labels = labellings(is_member, seed=seed)
 
     def by_patient(self, score: np.ndarray) -> np.ndarray:
         """Scores of records, shape (rows,), as scores of patients."""

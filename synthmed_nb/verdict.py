@@ -15,8 +15,9 @@ import pandas as pd
 from pydantic import BaseModel
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from .bars import in_steps
 from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
-from .membership import in_steps, patients_of
+from .membership import both_sides
 from .neighbors import levels_of, numbers_of
 from .permutations import holm
 from .schema import SMALLEST_COUNT, Schema, few
@@ -48,10 +49,8 @@ def blind_test(members: pd.DataFrame, others: pd.DataFrame, schema: Schema, seed
     Args:
         members, others: real records of at least two patients each.
     """
-    features, categorical = _features(pd.concat([members, others], ignore_index=True), schema)
-    first, second = patients_of(members, schema), patients_of(others, schema)
-    patients = np.concatenate([first, second + first.max() + 1])
-    label = np.arange(patients.max() + 1) <= first.max()  # per patient
+    records, patients, label = both_sides(members, others, schema)
+    features, categorical = _features(records, schema)
     half = _halves(label, seed)
     found = []
     for part in (False, True):

@@ -23,11 +23,10 @@ import pytest
 from leaks import BEARER, PLANTED, RARE, Search, planted_table, recoverable, small_counts
 
 from synthmed_nb import Schema, Synthesizer, audit, cli, evaluate, fidelity, pipeline, reports
-from synthmed_nb.bars import nice
+from synthmed_nb.bars import in_steps, nice
 from synthmed_nb.cells import Cells
 from synthmed_nb.columns import Column, InputError
 from synthmed_nb.conditions import Request
-from synthmed_nb.membership import in_steps
 from synthmed_nb.tables import read_table, write_table
 from synthmed_nb.utility import fit_features
 
