@@ -1,8 +1,9 @@
 """Measures generation: `python benchmarks/generation.py WHAT [TABLE ...] [--minutes M]`.
 
-WHAT is the name of a function below: `tables`, `schedules`, `steps`, `networks`, `knob`, `speed`,
-`gaps`, `balance`, `embeddings`, `small`, `rows` or `columns`. A TABLE is `nhanes`, the embedded
-one, or a name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
+WHAT is the name of a function below: `tables`, `schedules`, `steps`, `networks`, `knob`, `parents`,
+`speed`, `gaps`, `balance`, `embeddings`, `small`, `rows` or `columns`. A TABLE is `nhanes`, the
+embedded one, or a name in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that
+SYNTHMED_DATA names.
 `--minutes` caps each training.
 """
 
@@ -30,7 +31,7 @@ from synthmed_nb.auditing import Audit
 from synthmed_nb.encoder import encode, fit_encoder
 from synthmed_nb.model import RecordModel, token_task
 from synthmed_nb.neighbors import RecordSpace
-from synthmed_nb.schedules import SCHEDULES, CosineSchedule, colour_columns, dependence
+from synthmed_nb.schedules import SCHEDULES, CosineSchedule, Plan, colour_columns, dependence
 from synthmed_nb.schema import DataNote
 from synthmed_nb.synthesizer import vocabulary
 from synthmed_nb.training import Run, TrainConfig
@@ -118,13 +119,13 @@ def steps(names: list[str], minutes: float | None) -> None:
         model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
         shared = dependence(encode(model._encoder, train)[0])
         for count in (8, 12, 16, 24, len(schema.modelled)):
-            groups = colour_columns(shared, count)
-            model._model = replace(model._model, groups=groups)
+            plan = replace(model._model.plan, groups=colour_columns(shared, count))
+            model._model = replace(model._model, plan=plan)
             start = time.monotonic()
             synthetic = model.sample(len(train), seed=1)
             spent = time.monotonic() - start
             f = evaluate(train, holdout, synthetic, schema).fidelity
-            line(name, len(groups), spent, f.shape.value, f.trend.value, f.detection.auc)
+            line(name, len(plan.groups), spent, f.shape.value, f.trend.value, f.detection.auc)
 
 
 class WithoutSkips(unet_room.UNet):
@@ -209,6 +210,31 @@ def knob(names: list[str], minutes: float | None) -> None:
                 f, u = found.fidelity, found.utility
                 line(name, privacy, f.detection.auc, f.trend.value, u.gap if u else "",
                      *_found(checked))  # fmt: skip
+
+
+def parents(names: list[str], minutes: float | None) -> None:
+    """Fidelity against attacks over the number of parents: two splits, means of two samples."""
+    heads = "table; split; parents; C2ST AUC against train; against holdout; Trend %; gap; "
+    line(*(heads + "distance AUC; density-ratio AUC; stack AUC; p of membership").split("; "))
+    for name in names or ("nhanes",):
+        schema, *real = split(name)
+        for seed in (0, 1):
+            table = pd.concat(real, ignore_index=True)
+            train, holdout, reference = schema.split(table, seed=seed) if seed else real
+            model = Synthesizer(schema, seed=0).fit(train, minutes=minutes)
+            for most in (len(schema.modelled), 13, 10, 8, 6, 4):
+                plan = replace(model._model.plan, parents=most)
+                model._model, found = replace(model._model, plan=plan), []
+                for draw in (1, 2):
+                    synthetic = model.sample(len(train), seed=draw)
+                    told = evaluate(train, holdout, synthetic, schema)
+                    checked = audit(train, holdout, reference, synthetic, schema, seed=draw)
+                    f, p_value = told.fidelity, checked.questions[0].p_value
+                    found.append([
+                        f.detection.auc, f.detection.auc_at_floor_size, f.trend.value,
+                        told.utility.gap if told.utility else np.nan, *_found(checked), p_value,
+                    ])  # fmt: skip
+                line(name, seed, most, *np.mean(found, axis=0))
 
 
 def speed(names: list[str], minutes: float | None) -> None:
@@ -366,9 +392,9 @@ def _step_seconds(table: pd.DataFrame, steps: int = 60) -> tuple[float, float]:
     encoder = fit_encoder(table, schema)
     tokens = torch.from_numpy(encode(encoder, table)[0])
     spent = time.monotonic() - start
-    words, groups = vocabulary(encoder, torch.device("cpu")), ((0,),)
+    words, plan = vocabulary(encoder, torch.device("cpu")), Plan(((0,),), ((),), 1)
     size = unet_room.UNetSize.for_table(10_000, 22)
-    net = RecordModel.untrained(words, CosineSchedule(), groups, size).token_net
+    net = RecordModel.untrained(words, CosineSchedule(), plan, size).token_net
     task = token_task(words, CosineSchedule(), tokens, tokens[:10])
     run = Run(net, task, TrainConfig(steps=steps))
     for step in range(steps):

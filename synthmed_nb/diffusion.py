@@ -258,7 +258,7 @@ def sample_tokens(
     tokens: Tensor,
     known: Tensor,
     generator: torch.Generator,
-    fog: float = 0.0,
+    sights: list[Tensor] | None = None,
     never: Never = MappingProxyType({}),
 ) -> Tensor:
     """Fill in the unknown cells of a block of records, one group of columns a step.
@@ -270,7 +270,8 @@ def sample_tokens(
         tokens: shape (batch, columns); what stands in unknown cells is not read.
         known: true where a token is given, shape (batch, columns).
         generator: source of chance.
-        fog: share of the cells drawn so far that each step does not look at, in [0, 1].
+        sights: one for each order: which of the columns drawn so far each step looks at, booleans
+            of shape (steps, columns); None: all.
         never: by column, tokens that others exclude; see `shut_out`.
 
     Returns:
@@ -279,9 +280,10 @@ def sample_tokens(
     tokens, hidden = tokens.clone(), ~known
     heads = net.embedding(), net.answer()
     parts = torch.arange(len(tokens), device=tokens.device).chunk(len(orders))
-    for groups in zip(*orders, strict=True):
-        lost = torch.rand(tokens.shape, generator=generator) < fog
-        unseen = hidden | (lost.to(hidden.device) & ~known)
+    for step, groups in enumerate(zip(*orders, strict=True)):
+        unseen = hidden.clone()
+        for rows, sight in zip(parts, sights or (), strict=False):
+            unseen[rows] |= ~(sight[step].to(known.device) | known[rows])
         features = token_features(net, words, tokens, unseen, heads[0])
         for rows, group in zip(parts, groups, strict=False):
             for column in group:

@@ -22,7 +22,7 @@ from .conditions import Conditions, Request, column_place
 from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .model import BLOCK, RecordModel, draw, learn, record_losses
-from .schedules import SCHEDULES
+from .schedules import SCHEDULES, Plan
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
 
@@ -48,7 +48,7 @@ class Floors:
     """Noise that sampling never goes below."""
 
     sigma: float  # of residuals, in normal scores
-    fog: float  # share of drawn cells that a step does not see
+    parents: float  # share of the parents that a column is drawn from
     holders: int  # fewest patients that must hold a category
 
     @classmethod
@@ -60,7 +60,7 @@ class Floors:
         """
         if not 0 <= privacy <= 1:
             raise InputError(f"privacy={privacy}", rule="from 0 to 1", fix="choose a number there")
-        return cls(0.02 * 50**privacy, privacy / 2, round(FLOOR * 10**privacy))
+        return cls(0.02 * 50**privacy, 1 - privacy, round(FLOOR * 10**privacy))
 
     def leaning(self, encoder: Encoder) -> np.ndarray:
         """-inf for categories below the floor, else 0; the largest always stays: (all tokens,)."""
@@ -72,7 +72,7 @@ class Floors:
         return np.concatenate(parts)
 
 # %% ../nbs/18_synthesizer.ipynb #file
-FORMAT = 3  # of a saved model
+FORMAT = 4  # of a saved model
 
 
 def _read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -222,11 +222,13 @@ class Synthesizer:
         if given or balance:
             leaning = self._close(leaning)
             self._refuse_nothing(leaning, balance)
-        decoder = conditions.decoder
+        decoder, plan = conditions.decoder, self._model.plan
+        most = min(plan.parents, len(plan.related) - 1)
+        parents = round(most * floors.parents)
 
         def parts() -> Iterator[pd.DataFrame]:
             for block, start in enumerate(range(0, n, BLOCK)):
-                options = dict(seed=seed, block=block, fog=floors.fog, floor=floors.sigma)
+                options = dict(seed=seed, block=block, parents=parents, floor=floors.sigma)
                 request = conditions.request(start, start + BLOCK)
                 tokens, residuals = self._complete(request, leaning, **options)
                 residuals = conditions.squeeze(tokens, residuals)
@@ -349,7 +351,7 @@ class Synthesizer:
             "schema": json.loads(self._fitted.schema.to_json()),
             "encoder": self._fitted.to_dict(),
             "schedule": {"name": self.schedule, **dataclasses.asdict(self._model.schedule)},
-            "groups": self._model.groups,
+            "plan": dataclasses.asdict(self._model.plan),
             "training": self.training_,
             "seed": self.seed,
         }
@@ -373,9 +375,12 @@ class Synthesizer:
         self.schedule = curve.pop("name")
         curve = {k: tuple(v) if isinstance(v, list) else v for k, v in curve.items()}
         size = dict(self.training_["size"])
-        size = UNetSize(tuple(size.pop("widths")), **size)
-        groups = tuple(map(tuple, state["groups"]))
-        self._model = RecordModel.untrained(words, SCHEDULES[self.schedule](**curve), groups, size)
+        size |= {name: tuple(size[name]) for name in ("widths", "numbers")}
+        plan = {k: tuple(map(tuple, state["plan"][k])) for k in ("groups", "related")}
+        plan = Plan(**plan, parents=state["plan"]["parents"])
+        self._model = RecordModel.untrained(
+            words, SCHEDULES[self.schedule](**curve), plan, UNetSize(**size)
+        )
         self._model.load_tensors(weights)
         return self
 

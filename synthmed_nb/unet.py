@@ -219,7 +219,8 @@ def is_crowded(rows: int, columns: int) -> bool:
 class UNetSize:
     """Capacity of the networks, set by the number of training rows."""
 
-    widths: tuple[int, ...]  # of the U-Net, wide to narrow
+    widths: tuple[int, ...]  # of the U-Net of tokens, wide to narrow
+    numbers: tuple[int, ...]  # of that of residuals, which has no codes to know
     embedding: int  # length of a token's embedding
     freedom: float  # of bins to leave their curve, in [0, 1]
 
@@ -228,16 +229,9 @@ class UNetSize:
         """The size for a table of `rows` training rows and `columns` modelled columns."""
         freedom = min(1.0, 0.3 * (rows / 10_000) ** 2)
         if is_crowded(rows, columns):
-            return cls((32, 16, 8), 4, freedom)
+            return cls((32, 16, 8), (32, 16, 8), 4, freedom)
         if rows < 5_000:
-            return cls((96, 64, 32), 8, freedom)
+            return cls((96, 64, 32), (48, 32, 16), 8, freedom)
         if rows * columns < 1_000_000:
-            return cls((192, 96, 48), 16, freedom)
-        return cls((384, 192, 96), 16, freedom)
-
-    @property
-    def for_numbers(self) -> tuple[int, ...]:
-        """Widths for residuals: there are numbers to hold together, and no codes to know."""
-        return tuple(
-            min(width, most) for width, most in zip(self.widths, (192, 96, 48), strict=True)
-        )
+            return cls((192, 96, 48), (192, 96, 48), 16, freedom)
+        return cls((384, 192, 96), (192, 96, 48), 16, freedom)
