@@ -289,7 +289,7 @@ class Aims:
 
 def look_further(
     space: RecordSpace, sides: Sides, scores: Scores, isolation: np.ndarray, real: Tables,
-    synthetic: pd.DataFrame, aims: Aims, seed: int,
+    synthetic: pd.DataFrame, aims: Aims | None, seed: int,
 ) -> tuple[dict[str, object], dict[str, float]]:  # fmt: skip
     """What is found beside membership, and the p-values of these questions.
 
@@ -299,7 +299,7 @@ def look_further(
         scores, isolation: of the audited patients, from `attack_table`.
         real: train, holdout and reference by name.
         synthetic: the table that would be handed out.
-        aims: of the attacker.
+        aims: of the attacker; None: chosen from the table.
         seed: of all that is drawn.
     """
     groups = find_groups(sides.records, sides.patients, isolation, sides.schema)
@@ -308,7 +308,7 @@ def look_further(
     p_values = {"groups": p_groups, "copies": copies.p_value}
     if "reference" in real:
         tables = sides.members, sides.others, real["reference"], synthetic
-        inference = infer(*tables, sides.schema, **asdict(aims), seed=seed)
+        inference = infer(*tables, sides.schema, **asdict(aims or Aims()), seed=seed)
         p_values["disclosure"] = inference.p_value
     skipped = [] if "reference" in real else SKIPPED
     found = {"groups": groups, "copies": copies, "inference": inference, "skipped": skipped}
@@ -361,8 +361,8 @@ def audit(
         InputError: if the tables do not allow an audit.
     """
     say = progress or (lambda done, note: None)
-    real = {"train": train, "holdout": holdout, "reference": reference}
-    real = {name: frame for name, frame in real.items() if frame is not None}
+    real = {"train": train, "holdout": holdout}
+    real |= {} if reference is None else {"reference": reference}
     real, synthetic = check_tables(real, synthetic, schema, policy)
     sides = Sides(real["train"], real["holdout"], schema, seed)
     found = {"blind": blind_test(sides.members, sides.others, schema, seed)}
@@ -370,8 +370,7 @@ def audit(
     space = RecordSpace.fit(real.get("reference", synthetic), schema)
     scores, rates, isolation = attack_table(space, sides, real, synthetic, attack, shadows, seed)
     say(0.5, "groups, copies, inference")
-    found_of = scores, isolation, real, synthetic
-    more, p_values = look_further(space, sides, *found_of, aims or Aims(), seed)
+    more, p_values = look_further(space, sides, scores, isolation, real, synthetic, aims, seed)
     found, p_values = found | more, {"membership": sides.test(rates)} | p_values
     evidence = Evidence(
         blind=found["blind"], questions=ask(p_values), bounds=all_bounds(sides, scores, rates),
@@ -379,11 +378,10 @@ def audit(
     )  # fmt: skip
     say(0.9, "attacking the model" if model else "writing down")
     inside = attack_model(model, sides, real, seed) if model else ({}, None)
-    whole, table = Release.judge(evidence, policy), (scores, rates)
-    found["model"] = judge_model(whole, evidence, policy, sides, table, inside) if model else None
+    whole = Release.judge(evidence, policy)
+    found["model"] = model and judge_model(whole, evidence, policy, sides, (scores, rates), inside)
     return Audit(
-        **whole.model_dump(), **found, seed=seed,
-        policy={"name": policy, **POLICIES[policy]},
+        **whole.model_dump(), **found, seed=seed, policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
         leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),
         rows=told_rows(sides, {**real, "synthetic": synthetic}), fingerprint=fingerprint(synthetic),
