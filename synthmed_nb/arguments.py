@@ -85,6 +85,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "folder for the state of the training; one that was cut off goes on from there",
     },
     "--rows": {"metavar": "N", "type": positive(int), "help": "synthetic rows to make"},
+    "--privacy": {
+        "metavar": "P", "type": float, "default": 0.0,
+        "help": "from 0 to 1: less detail and less leak (0); see `synthmed calibrate`",
+    },
     "--seed": {"metavar": "S", "type": int, "default": 0, "help": "seed of all that is drawn (0)"},
     "--device": {
         "choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "where to train (auto)",

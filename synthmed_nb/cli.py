@@ -134,14 +134,10 @@ def _sample(args: argparse.Namespace) -> int:
 def _sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=existing, help="what `fit` wrote")
     add(parser, "--rows", required=True)
-    add(parser, "--seed")
+    add(parser, "--privacy --seed")
     parser.add_argument(
         "--given", metavar="COL=VALUE", type=pair, action="append", default=[],
         help="a value, a range 65..80 or A|B that all rows shall have (repeatable)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--privacy", metavar="P", type=float, default=0.0,
-        help="from 0 to 1: more noise, less detail (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--balance", metavar="COL", help="equal shares of this column's values")
     add_out(parser, "SYNTH", "synthetic rows: .csv, .csv.gz or .parquet")
@@ -180,7 +176,7 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         schema = detected(table, args)
         holdout = read(args.holdout, args) if args.holdout else None
         inputs = {name: file_sha256(path) for name, path in files.items() if path}
-        names = ("minutes", "steps", "rows", "seed", "policy", "override", "device")
+        names = ("minutes", "steps", "rows", "privacy", "seed", "policy", "override", "device")
         chosen = {name: getattr(args, name) for name in names}
         given = {name: getattr(args, name) for name in ("keep", "missing")}
     from synthmed_nb.pipeline import Options, run, summary
@@ -224,7 +220,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "reference",
     )  # fmt: skip
     add(parser, "--minutes", default=5.0, help="train at most so long (5)")
-    add(parser, "--steps --rows --seed --device --policy")
+    add(parser, "--steps --rows --privacy --seed --device --policy")
     parser.add_argument(
         "--override", metavar="REASON", type=reason, help="release whatever the audit says"
     )
@@ -249,7 +245,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
     add(parser, "--minutes", default=3.0, help="train at most so long (3)")
-    add(parser, "--steps --rows --seed")
+    add(parser, "--steps --rows --privacy --seed")
     add_out(parser, "DIR", "run folder: new, empty, or left by an earlier run")
 
 # %% ../nbs/47_cli.ipynb #parser

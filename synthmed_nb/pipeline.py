@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from .auditing import Audit, audit
 from .evaluation import Evaluation, evaluate
-from .reports import report
+from .reports import WAYS_OUT, report
 from .runs import Manifest, Stages, abandon, begin, duration, finish, gate, versions
 from .schema import InputError, Schema
-from .synthesizer import Synthesizer
+from .synthesizer import Floors, Synthesizer
 from .tables import fingerprint, read_table, write_table, write_text
 
 # %% ../nbs/43_pipeline.ipynb #options
@@ -31,6 +31,7 @@ class Options:
         minutes: at most so long in training; None: no limit.
         steps: at most so many training steps per network; None: the rule of the synthesizer.
         rows: synthetic records to make; None: as many as there are in train.
+        privacy: in [0, 1]; less detail and less leak, see `Synthesizer.sample`.
         seed: of everything that is drawn.
         policy: bounds of the audit; "open-release" for a table that anybody may have, else for one
             that is handed to a named party under a contract.
@@ -41,6 +42,7 @@ class Options:
     minutes: float | None = 5.0
     steps: int | None = None
     rows: int | None = None
+    privacy: float = 0.0
     seed: int = 0
     policy: Literal["open-release", "controlled-access"] = "controlled-access"
     override: str | None = None
@@ -51,6 +53,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}", rule="it is above 0", fix=f"raise {name}")
+        Floors.at(self.privacy)
         if self.override is not None and not self.override.strip():
             rule = "a release that the audit does not support needs a reason"
             raise InputError("override is empty", rule=rule, fix="write down why")
@@ -188,7 +191,8 @@ def _chain(
         model.save(private / "model")
     with stages.stage("sample") as tell:
         rows = options.rows or len(train)
-        synthetic = model.sample(rows, seed=seeds["sample"], progress=tell)
+        drawn = dict(seed=seeds["sample"], privacy=options.privacy, progress=tell)
+        synthetic = model.sample(rows, **drawn)
         tables = [private / f"synthetic.{ending}" for ending in ("parquet", "csv")]
         for path in tables:
             write_table(synthetic, path)
@@ -250,6 +254,8 @@ def summary(manifest: Manifest) -> str:
         lines.append(("" if number else "membership", words))
     lines.append(("verdict", found["verdict"]))
     lines += [("", part) for reason in found["reasons"] for part in wrap(reason, 88)]
+    if found["verdict"] in ("FLAG", "INCONCLUSIVE"):
+        lines += [("", part) for part in wrap(WAYS_OUT, 88)]
     if manifest.override:
         lines.append(("", f"released all the same: {manifest.override}"))
     spent = ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in manifest.stages)

@@ -200,14 +200,21 @@ def test_run_with_a_holdout_of_its_own(steps, tmp_path, capsys, monkeypatch):
                 tmp_path / "kept.csv")  # fmt: skip
     words = ["run", steps / "train.parquet", "--holdout", tmp_path / "kept.csv", "--steps", 5]
     words += ["--target", "diabetes", "--out", tmp_path / "run", "--rows", 60, "--keep", "sex"]
+    words += ["--privacy", 0.5]
     code, out, lines = synthmed(capsys, *words)
     assert code == 1 and "no release" in lines[-1]
     assert "verdict     INCONCLUSIVE" in out and "Traceback" not in "".join(lines)
+    assert "What helps: more privacy" in out
     assert not (tmp_path / "run" / "release").exists()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["inputs"].keys() == {"table", "holdout"}
     assert manifest["parameters"]["keep"] == ["sex"] and manifest["parameters"]["rows"] == 60
+    assert manifest["parameters"]["privacy"] == 0.5
     private = tmp_path / "run" / "private"
+    words = ["sample", private / "model", "--rows", 60, "--seed", 1, "--out", tmp_path / "more.csv"]
+    assert synthmed(capsys, *words, "--privacy", 0.5)[0] == 0
+    same = read_table(tmp_path / "more.csv").equals(read_table(private / "synthetic.csv"))
+    assert same  # the run drew with the privacy that was asked for
     assert len(read_table(private / "train.parquet")) == 420
     assert len(read_table(private / "reference.parquet")) == 140
     assert len(read_table(private / "synthetic.csv")) == 60
