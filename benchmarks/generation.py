@@ -437,8 +437,8 @@ def columns(names: list[str], minutes: float | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    what = "tables schedules steps networks knob speed gaps balance embeddings small rows columns"
-    parser.add_argument("what", choices=what.split())
+    what = "tables schedules steps networks knob parents speed gaps balance embeddings small rows"
+    parser.add_argument("what", choices=[*what.split(), "columns"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)
     args = parser.parse_args()
