@@ -151,7 +151,8 @@ def find_spikes(values: np.ndarray, held: np.ndarray, step: float, few: int = 32
     cells = (distinct[high] - distinct[low]) / step if step else high - low
     usual = around / np.maximum(cells, 1)
     dense = (counts >= 3 * usual) & (counts >= usual + 5 * np.sqrt(usual))
-    return distinct[enough & dense & (counts >= 0.005 * len(values))]
+    often = (counts >= 0.005 * len(values)) | (place == 0) | (place == place[-1])
+    return distinct[enough & dense & often]
 
 # %% ../nbs/10_codecs.ipynb #tail
 def tail_end(outer: float, inner: float, extreme: float) -> float:
