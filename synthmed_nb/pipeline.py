@@ -191,8 +191,7 @@ def _chain(
         model.save(private / "model")
     with stages.stage("sample") as tell:
         rows = options.rows or len(train)
-        drawn = dict(seed=seeds["sample"], privacy=options.privacy, progress=tell)
-        synthetic = model.sample(rows, **drawn)
+        synthetic = model.sample(rows, seed=seeds["sample"], privacy=options.privacy, progress=tell)
         tables = [private / f"synthetic.{ending}" for ending in ("parquet", "csv")]
         for path in tables:
             write_table(synthetic, path)
