@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLOOR', 'MOST_HELD', 'COARSE', 'holders', 'CategoryCodec', 'lattice', 'find_grains', 'find_spikes', 'tail_end',
            'number_limits', 'law_groups', 'smooth_law', 'find_cuts', 'grain_of', 'spread_ties', 'NumberCodec',
-           'fit_number', 'encode_number', 'decode_number', 'on_lattice', 'lattice_ends', 'token_spans']
+           'fit_number', 'on_lattice', 'lattice_ends', 'encode_number', 'decode_number', 'token_spans']
 
 # %% ../nbs/10_codecs.ipynb #imports
 import math
@@ -342,6 +342,24 @@ def fit_number(
     found = [tuple(x) for x in (spikes.tolist(), cuts.tolist(), laws, grains, shares.tolist())]
     return NumberCodec(*found, step, offset, decimals, bool((~seen).any()))
 
+# %% ../nbs/10_codecs.ipynb #on-lattice
+def on_lattice(codec: NumberCodec, values: np.ndarray) -> np.ndarray:
+    """Numbers rounded as the column's are: same shape."""
+    if not codec.step:
+        return values
+    cells = np.rint((values - codec.offset) / codec.step)
+    return np.round(codec.offset + cells * codec.step, codec.decimals) + 0.0
+
+
+def lattice_ends(codec: NumberCodec, low: float, high: float) -> tuple[float, float]:
+    """The outermost lattice points from `low` to `high`; the two themselves without a lattice."""
+    if not codec.step:
+        return low, high
+    first = np.ceil((low - codec.offset) / codec.step - 1e-9)
+    last = np.floor((high - codec.offset) / codec.step + 1e-9)
+    ends = codec.offset + np.array([first, last]) * codec.step
+    return tuple(np.round(ends, codec.decimals).tolist())
+
 # %% ../nbs/10_codecs.ipynb #encode-number
 def encode_number(
     codec: NumberCodec, values: np.ndarray, rng: np.random.Generator
@@ -374,19 +392,10 @@ def decode_number(codec: NumberCodec, tokens: np.ndarray, residuals: np.ndarray)
         values[tokens == i] = spike
     for i, law in enumerate(codec.laws):
         here = tokens == len(codec.spikes) + i
-        (ranks, knots), place = zip(*law, strict=True), ndtr(residuals[here])
-        values[here] = _rounded(
-            np.interp(place, ranks, knots), place, codec.grains[i], codec.offset
-        )
-    return on_lattice(codec, values)
-
-
-def on_lattice(codec: NumberCodec, values: np.ndarray) -> np.ndarray:
-    """Numbers rounded as the column's are: same shape."""
-    if not codec.step:
-        return values
-    cells = np.rint((values - codec.offset) / codec.step)
-    return np.round(codec.offset + cells * codec.step, codec.decimals) + 0.0
+        (ranks, knots), luck = zip(*law, strict=True), ndtr(residuals[here])
+        smooth = np.interp(luck, ranks, knots)
+        values[here] = _rounded(smooth, luck, codec.grains[i], codec.offset)
+    return on_lattice(codec, np.clip(values, *lattice_ends(codec, *codec.ends)))
 
 
 def _rounded(values: np.ndarray, luck: np.ndarray, grains: tuple, offset: float) -> np.ndarray:
@@ -399,16 +408,6 @@ def _rounded(values: np.ndarray, luck: np.ndarray, grains: tuple, offset: float)
     return offset + np.rint((values - offset) / step) * step
 
 # %% ../nbs/10_codecs.ipynb #spans
-def lattice_ends(codec: NumberCodec, low: float, high: float) -> tuple[float, float]:
-    """The outermost lattice points from `low` to `high`; the two themselves without a lattice."""
-    if not codec.step:
-        return low, high
-    first = np.ceil((low - codec.offset) / codec.step - 1e-9)
-    last = np.floor((high - codec.offset) / codec.step + 1e-9)
-    ends = codec.offset + np.array([first, last]) * codec.step
-    return tuple(np.round(ends, codec.decimals).tolist())
-
-
 def token_spans(codec: NumberCodec, low: float, high: float) -> np.ndarray:
     """Lowest and highest rank, in [0, 1], of each token between `low` and `high`: (tokens, 2)."""
     low, high = lattice_ends(codec, low, high)
