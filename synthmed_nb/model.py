@@ -70,7 +70,7 @@ def train_config(rows: int, columns: int, seed: int, steps: int | None = None) -
     most = int(np.clip(320 * rows / batch, 3_000, 8_000))
     if is_crowded(rows, columns):  # too few to notice by held-out rows that they are remembered
         most = max(50, 160 * rows // batch)
-    shared = 0.6 if rows < 5_000 else 0.5  # few patients are sooner known by heart
+    shared = 0.6 if rows < 5_000 else 0.5 if rows < 50_000 else 0.35  # few are known by heart
     return TrainConfig(steps=steps or most, batch_size=batch, shared_gain=shared, seed=seed)
 
 # %% ../nbs/16_model.ipynb #surprise
