@@ -181,7 +181,7 @@ def marginals(fidelity: BaseModel | dict, panels: int = 12) -> Figure:
         ax.set_axis_off()
     for ax in axes[: len(columns) : 3]:
         ax.set_ylabel("records, %")
-    hidden = "not shown: fewer than 11"
+    hidden = "not shown: 1 to 10, or would tell such a count"
     keys = [
         plt.Rectangle((0, 0), 1, 1, color=REAL, label="real"),
         plt.Line2D([], [], color=SYNTHETIC, marker="D", markersize=3.5, lw=1.1, label="synthetic"),
