@@ -244,7 +244,12 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _demo_options(parser: argparse.ArgumentParser) -> None:
-    add(parser, "--minutes", default=3.0, help="train at most so long (3)")
+    add(
+        parser,
+        "--minutes",
+        default=10.0,
+        help="train at most so long (10; it ends by itself in two)",
+    )
     add(parser, "--steps --rows --privacy --seed")
     add_out(parser, "DIR", "run folder: new, empty, or left by an earlier run")
 
