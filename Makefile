@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/synthmed demo --out reports/demo
 
 test: lint sync notebooks browser
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)
