@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Never', 'Vocabulary', 'mask_cells', 'cell_surprise', 'token_features', 'token_surprise', 'denoise', 'residual_loss',
-           'draw_sigmas', 'pick_tokens', 'shut_out', 'close_tokens', 'reveal_order', 'sample_tokens',
+           'draw_sigmas', 'pick_tokens', 'hold_gaps', 'shut_out', 'close_tokens', 'reveal_order', 'sample_tokens',
            'sample_residuals', 'even_out']
 
 # %% ../nbs/14_diffusion.ipynb #imports
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
@@ -35,6 +35,7 @@ class Vocabulary:
     binned: Tensor  # true where a token is a bin and carries a residual
     below: Tensor  # share of a numeric column that lies below a token; 0.5 for all others
     within: Tensor  # share of a numeric column that lies in a token; 0 for all others
+    gaps: dict[int, tuple[int, float]] = field(default_factory=dict)  # by column: token and share
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -194,6 +195,30 @@ def pick_tokens(probabilities: Tensor, generator: torch.Generator, dealt: int = 
     drawn = (ladder < luck * ladder[:, -1:]).sum(dim=1)
     return torch.where(chosen < 0, drawn, chosen)
 
+# %% ../nbs/14_diffusion.ipynb #hold
+def hold_gaps(chances: Tensor, gap: int, share: float) -> Tensor:
+    """Odds of a gap multiplied by one factor, 1/e to e, so that its mean chance meets a share.
+
+    Args:
+        chances: of each token for each record, shape (records, tokens), float64, rows sum to 1.
+        gap: which token is the gap.
+        share: of the records that should have it, in [0, 1].
+
+    Returns:
+        Chances of the same shape.
+    """
+    odds = torch.logit(chances[:, gap], eps=1e-12)
+    low, high = -1.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        below = (odds + middle).sigmoid().mean() < share
+        low, high = (middle, high) if below else (low, middle)
+    held = torch.where(chances[:, gap] > 0, (odds + low).sigmoid(), 0.0)
+    rest = (1 - held) / (1 - chances[:, gap]).clamp_min(1e-12)
+    chances = chances * rest[:, None]
+    chances[:, gap] = held
+    return chances
+
 # %% ../nbs/14_diffusion.ipynb #never
 Never = dict[int, dict[int, Tensor]]  # by column: of another one, which tokens exclude which
 
@@ -296,6 +321,8 @@ def sample_tokens(
                 logits = logits + words.leaning[span]
                 shut = shut_out(never.get(column, {}), tokens[missing], hidden[missing], logits)
                 chances = logits.masked_fill(shut, -math.inf).softmax(dim=1).double().cpu()
+                if column in words.gaps:
+                    chances = hold_gaps(chances, *words.gaps[column])
                 tokens[missing, column] = pick_tokens(chances, generator).to(tokens.device)
                 hidden[missing, column] = False
     return tokens

@@ -325,7 +325,7 @@ def learn(
 
 # %% ../nbs/16_model.ipynb #draw
 BLOCK = 2048  # records that are drawn together
-ORDERS = 4  # orders of columns in a block
+ORDERS = 8  # orders of columns in a block
 
 
 def draw(

@@ -194,7 +194,7 @@ class Plan:
             colours: most groups, at least 1.
             rows: of the table.
         """
-        parents = max(4, rows // (PATIENTS_PER_TIE * len(shared)))
+        parents = min(max(4, rows // (PATIENTS_PER_TIE * len(shared))), len(shared) - 1)
         order = np.argsort(-shared, axis=1, kind="stable").tolist()
         related = [[j for j in row if j != i][:MOST_RELATED] for i, row in enumerate(order)]
         return cls(colour_columns(shared, colours), tuple(map(tuple, related)), parents)

@@ -72,7 +72,7 @@ class Floors:
         return np.concatenate(parts)
 
 # %% ../nbs/18_synthesizer.ipynb #file
-FORMAT = 4  # of a saved model
+FORMAT = 5  # of a saved model
 
 
 def _read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -222,15 +222,14 @@ class Synthesizer:
         if given or balance:
             leaning = self._close(leaning)
             self._refuse_nothing(leaning, balance)
-        decoder, plan = conditions.decoder, self._model.plan
-        most = min(plan.parents, len(plan.related) - 1)
-        parents = round(most * floors.parents)
+        decoder, gaps = conditions.decoder, {} if given or balance else self._fitted.gaps
+        parents = round(self._model.plan.parents * floors.parents)
 
         def parts() -> Iterator[pd.DataFrame]:
             for block, start in enumerate(range(0, n, BLOCK)):
                 options = dict(seed=seed, block=block, parents=parents, floor=floors.sigma)
                 request = conditions.request(start, start + BLOCK)
-                tokens, residuals = self._complete(request, leaning, **options)
+                tokens, residuals = self._complete(request, leaning, gaps, **options)
                 residuals = conditions.squeeze(tokens, residuals)
                 table = conditions.hold(decode(decoder, tokens, residuals), tokens)
                 yield follow(decoder, table).head(n - start)
@@ -301,7 +300,7 @@ class Synthesizer:
         for block, start in enumerate(range(0, len(frame), BLOCK)):
             rows = slice(start, start + BLOCK)
             request = Request(tokens[rows], known[rows], residuals[rows])
-            drawn = self._complete(request, leaning, seed=seed, block=block)
+            drawn = self._complete(request, leaning, {}, seed=seed, block=block)
             parts.append(decode(encoder, *drawn))
         return self.schema.check(pd.concat(parts)).set_axis(frame.index)
 
@@ -397,12 +396,12 @@ class Synthesizer:
         return self._encoder
 
     def _complete(
-        self, request: Request, leaning: np.ndarray, **options: float
+        self, request: Request, leaning: np.ndarray, gaps: dict, **options: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and residuals of a block; `leaning` is added to the log-weights of all tokens."""
+        """Tokens and residuals of a block, with log-weights to add, and shares of gaps to hold."""
         model, encoder = self._model, self._encoder
         more = torch.from_numpy(leaning.astype(np.float32)).to(self._where)
-        words = dataclasses.replace(model.words, leaning=model.words.leaning + more)
+        words = dataclasses.replace(model.words, leaning=model.words.leaning + more, gaps=gaps)
         known = request.known[:, encoder.numbers]
         arrays = request.tokens, request.known, request.residuals, known
         inputs = (torch.from_numpy(x).to(self._where) for x in arrays)
