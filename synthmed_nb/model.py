@@ -8,6 +8,7 @@ __all__ = ['EVALUATIONS', 'LOOKS', 'BLOCK', 'ORDERS', 'EARLY', 'REPEATS', 'held_
 
 # %% ../nbs/16_model.ipynb #imports
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -289,7 +290,7 @@ def learn(
         schedule: of the tokens, a name in `SCHEDULES`.
         steps: most steps of each network; None: by the number of rows.
         early_stop: False: make all steps, whatever is learned by heart.
-        seconds: time cap for both together.
+        seconds: time cap for both together, shared by columns and numeric columns.
         progress: called with the share done in [0, 1] and a note.
         checkpoint: folder for the state of the training; what is there is taken up.
         seed: for everything that is done by chance.
@@ -307,18 +308,18 @@ def learn(
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
         tasks["residuals"] = residual_task(words, *parts)
     record = {"parameters": model.parameters, "size": asdict(size)}
-    trained: dict[str, RecordUNet | NumberUNet] = {}
+    trained, columns, began = {}, len(words.sizes), time.monotonic()
     for i, (name, task) in enumerate(tasks.items()):
 
         def report(done: float, note: str, i: int = i, name: str = name) -> None:
             if progress:
                 progress((i + done) / len(tasks), f"{name}: {note}")
 
-        state = checkpoint / f"{name}.safetensors" if checkpoint else None
-        options = dict(seconds=seconds / len(tasks) if seconds else None, progress=report)
-        trained[name], result = train(
-            model.nets[name], task, config, **options, checkpoint=state, key=key
-        )
+        state = checkpoint and checkpoint / f"{name}.safetensors"
+        share = 1 if i + 1 == len(tasks) else columns / (columns + len(words.numbers))
+        left = share * (began + seconds - time.monotonic()) if seconds else None
+        options = dict(seconds=left, progress=report, checkpoint=state, key=key)
+        trained[name], result = train(model.nets[name], task, config, **options)
         record[name] = asdict(result)
     nets = dict(token_net=trained["tokens"], residual_net=trained.get("residuals"))
     return replace(model, **nets, never=exclusions(words, tokens, owners)), record
