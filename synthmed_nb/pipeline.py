@@ -253,8 +253,7 @@ def summary(manifest: Manifest) -> str:
         lines.append(("" if number else "membership", words))
     lines.append(("verdict", found["verdict"]))
     lines += [("", part) for reason in found["reasons"] for part in wrap(reason, 88)]
-    if found["verdict"] in ("FLAG", "INCONCLUSIVE"):
-        lines += [("", part) for part in wrap(WAYS_OUT, 88)]
+    lines += [("", part) for part in wrap(WAYS_OUT.get(found["verdict"], ""), 88)]
     if manifest.override:
         lines.append(("", f"released all the same: {manifest.override}"))
     spent = ", ".join(f"{stage.name} {duration(stage.seconds)}" for stage in manifest.stages)

@@ -165,9 +165,10 @@ def badge(verdict: str) -> Html:
     )
 
 # %% ../nbs/41_reports.ipynb #fidelity-words
-WAYS_OUT = (
+WAYS_OUT = dict.fromkeys(  # by verdict
+    ("FLAG", "INCONCLUSIVE"),
     "What helps: more privacy (the command calibrate finds how much), fewer synthetic records, or "
-    "more real patients."
+    "more real patients.",
 )
 FIDELITY_WORDS = [  # score at least, detection AUC at most
     (95.0, 0.60, "This synthetic table is close to what other such patients look like."),
