@@ -1,8 +1,8 @@
 """Measures the audit: `python benchmarks/privacy.py WHAT [NAME ...]`.
 
-WHAT is the name of a function below: `power`, `false_alarms`, `overfit`, `canaries`, `own`,
-`suite`, `speed`, `sweep` or `calibration`. NAME is `nhanes`, the embedded table, or a name in
-`synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
+WHAT is the name of a function below: `power`, `false_alarms`, `overfit`, `shadows`, `canaries`,
+`own`, `suite`, `speed`, `sweep` or `calibration`. NAME is `nhanes`, the embedded table, or a name
+in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA names.
 """
 
 import argparse
@@ -105,6 +105,21 @@ def overfit(names: list[str], repeats: int) -> None:
             found = audit(few, holdout, reference, model.sample(500, seed=1), schema, model=model)
             best = max(found.white_box, key=lambda attack: attack.auc)
             line(name, steps, best.name, best.auc, best.auc_low, best.auc_high, found.model.verdict)
+
+
+def shadows(names: list[str], repeats: int) -> None:
+    """What models of the synthetic table add to the other attacks, which never see the model."""
+    line("table", "steps", "attack", "AUC", "low", "high", "s")
+    for name in names or ("nhanes",):
+        schema, train, holdout, reference = split(name)
+        few = train.sample(500, random_state=0).reset_index(drop=True)
+        for steps in (300, 3_000):
+            model = Synthesizer(schema, steps=steps, early_stop=False, seed=0).fit(few)
+            synthetic, start = model.sample(500, seed=1), time.monotonic()
+            found = audit(few, holdout, reference, synthetic, schema, shadows=2)
+            spent = time.monotonic() - start
+            for attack in found.attacks:
+                line(name, steps, attack.name, attack.auc, attack.auc_low, attack.auc_high, spent)
 
 
 def canaries(names: list[str], repeats: int) -> None:
