@@ -216,7 +216,7 @@ def nearest(
             fix="ask for fewer neighbours, or give a larger table",
         )
     cells = _Cells.pair(space, queries, base)
-    vectors, table = space.encode(queries), space.encode(base)
+    vectors, table = _without_spare(cells, space.encode(queries), space.encode(base))
     every = np.arange(len(queries))
     if float(len(queries)) * len(base) * table.shape[1] <= MOST_WORK:
         return Neighbors(*_search(_flat(table), cells, vectors, every, k), 1.0)
@@ -237,6 +237,15 @@ def _flat(table: np.ndarray) -> faiss.Index:
     index = faiss.IndexFlat(table.shape[1], faiss.METRIC_L1)
     index.add(table)
     return index
+
+
+def _without_spare(cells: tuple, *vectors: np.ndarray) -> list[np.ndarray]:
+    """The same distances in fewer dimensions: a number without gaps needs one, not two."""
+    gaps = np.logical_or(*(part.gaps.any(axis=1) for part in cells))
+    weights = np.ones(vectors[0].shape[1], dtype=np.float32)
+    weights[: 2 * len(gaps) : 2], weights[1 : 2 * len(gaps) : 2] = np.where(gaps, 1, 2), gaps
+    kept = np.flatnonzero(weights)
+    return [x.take(kept, axis=1) * weights[kept] for x in vectors]
 
 
 def _inverted(table: np.ndarray, seed: int) -> faiss.IndexIVFFlat:
