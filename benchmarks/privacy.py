@@ -8,6 +8,7 @@ in `synthmed_nb.datasets.PUBLIC`; those lie in the folder that SYNTHMED_DATA nam
 import argparse
 import time
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -94,32 +95,34 @@ def false_alarms(names: list[str], repeats: int) -> None:
         line(name, len(p), f"{np.mean(np.array(p) <= 0.05):.2%}", f"{allowed:.2%}")
 
 
-def overfit(names: list[str], repeats: int) -> None:
-    """A model of 500 patients trained for many epochs: the white-box attack by checkpoint."""
-    line("table", "steps", "white-box attack", "AUC", "low", "high", "verdict on the model")
+def _remembering(names: list[str], *steps: int) -> Iterator[tuple]:
+    """Models of 500 patients that train for so many steps each, and what an audit needs."""
     for name in names or ("nhanes",):
         schema, train, holdout, reference = split(name)
         few = train.sample(500, random_state=0).reset_index(drop=True)
-        for steps in (100, 300, 1_000, 3_000):
-            model = Synthesizer(schema, steps=steps, early_stop=False, seed=0).fit(few)
-            found = audit(few, holdout, reference, model.sample(500, seed=1), schema, model=model)
-            best = max(found.white_box, key=lambda attack: attack.auc)
-            line(name, steps, best.name, best.auc, best.auc_low, best.auc_high, found.model.verdict)
+        for count in steps:
+            model = Synthesizer(schema, steps=count, early_stop=False, seed=0).fit(few)
+            yield name, count, model, (few, holdout, reference, model.sample(500, seed=1), schema)
+
+
+def overfit(names: list[str], repeats: int) -> None:
+    """A model of 500 patients trained for many epochs: the white-box attack by checkpoint."""
+    line("table", "steps", "white-box attack", "AUC", "low", "high", "verdict on the model")
+    for name, steps, model, tables in _remembering(names, 100, 300, 1_000, 3_000):
+        found = audit(*tables, model=model)
+        best = max(found.white_box, key=lambda attack: attack.auc)
+        line(name, steps, best.name, best.auc, best.auc_low, best.auc_high, found.model.verdict)
 
 
 def shadows(names: list[str], repeats: int) -> None:
     """What models of the synthetic table add to the other attacks, which never see the model."""
     line("table", "steps", "attack", "AUC", "low", "high", "s")
-    for name in names or ("nhanes",):
-        schema, train, holdout, reference = split(name)
-        few = train.sample(500, random_state=0).reset_index(drop=True)
-        for steps in (300, 3_000):
-            model = Synthesizer(schema, steps=steps, early_stop=False, seed=0).fit(few)
-            synthetic, start = model.sample(500, seed=1), time.monotonic()
-            found = audit(few, holdout, reference, synthetic, schema, shadows=2)
-            spent = time.monotonic() - start
-            for attack in found.attacks:
-                line(name, steps, attack.name, attack.auc, attack.auc_low, attack.auc_high, spent)
+    for name, steps, _, tables in _remembering(names, 300, 3_000):
+        start = time.monotonic()
+        found = audit(*tables, shadows=2)
+        spent = time.monotonic() - start
+        for attack in found.attacks:
+            line(name, steps, attack.name, attack.auc, attack.auc_low, attack.auc_high, spent)
 
 
 def canaries(names: list[str], repeats: int) -> None:
