@@ -109,8 +109,8 @@ class Encoder:
     @property
     def gaps(self) -> dict[int, tuple[int, float]]:
         """By place of a column that is often enough empty: its gap's token, and its share."""
-        tokens = {name: int(codec.gaps.argmax()) for name, codec in self.codecs.items()}
-        return {list(tokens).index(name): (tokens[name], x) for name, x in self.empty.items()}
+        codecs = [(i, self.codecs[k], k) for i, k in enumerate(self.codecs) if k in self.empty]
+        return {i: (int(codec.gaps.argmax()), self.empty[k]) for i, codec, k in codecs}
 
     def to_dict(self) -> dict:
         """Everything learned, as plain JSON types."""
