@@ -33,23 +33,26 @@ def ks_distance(real: np.ndarray, synthetic: np.ndarray) -> float:
     return float(np.abs(below[0] - below[1]).max())
 
 # %% ../nbs/06_distances.ipynb #correlations
-def correlations(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Pairwise complete Pearson correlations of float columns (NaN gaps): shape (p, p)."""
+def correlations(columns: Sequence[np.ndarray], weights: np.ndarray | None = None) -> np.ndarray:
+    """Pairwise complete Pearson correlations of float columns (NaN gaps): shape (p, p).
+
+    `weights` of the records, shape (n,), are not negative; None: all alike.
+    """
     x = np.column_stack(columns)
     seen = ~np.isnan(x)
-    count = np.maximum(seen.sum(0), 1)
+    here = seen * (np.ones(len(x)) if weights is None else weights)[:, None]
+    count = np.maximum(here.sum(0), 1e-12)
     x = np.where(seen, x, 0.0)
-    x = np.where(seen, x - x.sum(0) / count, 0.0)
-    spread = np.sqrt((x**2).sum(0) / count)
+    x = np.where(seen, x - (here * x).sum(0) / count, 0.0)
+    spread = np.sqrt((here * x**2).sum(0) / count)
     x /= np.where(spread > 0, spread, 1)
-    here = seen.astype(float)
-    n = np.maximum(here.T @ here, 1)
-    mean, square = x.T @ here / n, (x**2).T @ here / n  # [i, j]: of column i where j is seen
+    n = np.maximum(here.T @ seen, 1e-12)
+    mean, square = (here * x).T @ seen / n, (here * x**2).T @ seen / n  # [i, j]: i where j is seen
     variance = square - mean**2
     defined = (variance > 1e-12 * square) & (variance > 0)
     defined &= defined.T
     scale = np.sqrt(np.where(defined, variance * variance.T, 1))
-    return np.where(defined, (x.T @ x / n - mean * mean.T) / scale, 0.0)
+    return np.where(defined, ((here * x).T @ x / n - mean * mean.T) / scale, 0.0)
 
 # %% ../nbs/06_distances.ipynb #ten-bins
 def ten_bins(values: np.ndarray, ruler: np.ndarray | None = None) -> np.ndarray:
