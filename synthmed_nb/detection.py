@@ -107,18 +107,19 @@ class Clue(BaseModel, frozen=True, extra="forbid"):
 
 def tree_gains(model: XGBClassifier, columns: Sequence[str]) -> dict[tuple[str, ...], float]:
     """Gain of all splits by column, or by the pair of a column and the nearest other one above."""
+    told = model.get_booster().trees_to_dataframe()
+    told = told[told["Feature"] != "Leaf"]
+    names = {key: columns[int(f[1:])] for key, f in zip(told["ID"], told["Feature"], strict=True)}
     gains: dict[tuple[str, ...], float] = {}
-    for _, tree in model.get_booster().trees_to_dataframe().groupby("Tree", sort=False):
-        node = {row.ID: row for row in tree.itertuples() if row.Feature != "Leaf"}
-        above: dict[str, str | None] = {}
-        for key, row in node.items():  # parents stand before their children
-            name = columns[int(row.Feature[1:])]
-            pair = (name,) if above.get(key) is None else tuple(sorted((name, above[key])))
-            gains[pair] = gains.get(pair, 0.0) + float(row.Gain)
-            for child in (row.Yes, row.No):
-                if child in node:
-                    other = columns[int(node[child].Feature[1:])]
-                    above[child] = name if other != name else above.get(key)
+    above: dict[str, str] = {}  # the nearest other column above a split
+    for key, gain, *below in told[["ID", "Gain", "Yes", "No"]].itertuples(index=False):
+        name, other = names[key], above.get(key)  # parents stand before their children
+        pair = (name,) if other is None else tuple(sorted((name, other)))
+        gains[pair] = gains.get(pair, 0.0) + float(gain)
+        for child in below:
+            nearest = name if names.get(child) != name else other
+            if nearest is not None:
+                above[child] = nearest
     return gains
 
 
@@ -145,25 +146,25 @@ def strongest(gains: Sequence[dict[tuple[str, ...], float]]) -> list[Clue]:
     return [clue for clue in told if clue.share > 0]
 
 # %% ../nbs/45_detection.ipynb #detectors
-Detector = Callable[[np.ndarray, np.ndarray, np.ndarray, Given, int], tuple[np.ndarray, dict]]
+Detector = Callable[[np.ndarray, np.ndarray, np.ndarray, Given, int], tuple[np.ndarray, Callable]]
 
 
 def boosted(x: np.ndarray, y: np.ndarray, at: np.ndarray, given: Given, seed: int):
-    """XGBoost (Chen and Guestrin 2016): scores of `at` in [0, 1], and gains."""
+    """XGBoost (Chen and Guestrin 2016): scores of `at` in [0, 1], and its gains when asked."""
     model = XGBClassifier(**BOOSTER, feature_types=given.types, random_state=seed).fit(x, y)
-    return model.predict_proba(at)[:, 1], tree_gains(model, given.columns)
+    return model.predict_proba(at)[:, 1], lambda: tree_gains(model, given.columns)
 
 
 def linear(x: np.ndarray, y: np.ndarray, at: np.ndarray, given: Given, seed: int):
-    """Logistic regression: scores of `at` in [0, 1], and gains; `seed` changes nothing."""
+    """Logistic regression: scores of `at`, and its gains when asked; `seed` changes nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # bounded on purpose
         model = LogisticRegression(max_iter=100).fit(x, y)
-    return model.predict_proba(at)[:, 1], linear_gains(model, given.columns, x)
+    return model.predict_proba(at)[:, 1], lambda: linear_gains(model, given.columns, x)
 
 # %% ../nbs/45_detection.ipynb #detect
 class Told(NamedTuple):
-    """What a detector found: AUC, its variance, the score of each record, the gains per fold."""
+    """What a detector found: AUC, its variance, scores of the records, and for S gains per fold."""
 
     auc: float
     variance: float
@@ -200,7 +201,7 @@ def detect(
         held = fold == k
         said = detector(x[~held], synthetic[~held].astype(int), x[held], given, seed)
         score[held] = said[0]
-        gains.append(said[1])
+        gains += [said[1]()] if other == 1 else []
         found.append(auc_variance(synthetic[held], score[held], people[held]))
     auc, variance = np.mean(found, 0)
     spread = float(variance * (1 / FOLDS + 1 / (FOLDS - 1)))
@@ -235,7 +236,7 @@ class Detection(BaseModel, frozen=True, extra="forbid"):
         score = 2 - 2 * max(self.auc_at_floor_size, 0.5)
         return min(100.0, 100 * score / max(self.floor_score, 1e-9))
 
-
+# %% ../nbs/45_detection.ipynb #detection
 DETECTORS = {"logistic regression": (linear, for_linear), "XGBoost": (boosted, for_trees)}
 
 

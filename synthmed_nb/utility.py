@@ -25,7 +25,7 @@ from xgboost import XGBClassifier, XGBRegressor
 
 from .bars import safe_count
 from .cells import category_codes, check_tables, numbers, spell, units_of
-from .fidelity import BOOSTER
+from .detection import BOOSTER
 from .schema import Schema
 
 # %% ../nbs/50_utility.ipynb #constants
