@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from scipy import sparse
 
 from .associations import Pairs
-from .bars import patients_per_cell, safe_share, shown_cells
+from .bars import blurred, patients_per_cell, safe_share, shown_cells
 from .cells import Cells
 from .columns import SMALLEST_COUNT
 
@@ -98,12 +98,14 @@ class Missingness(BaseModel, frozen=True, extra="forbid"):
     """Gaps of both tables.
 
     Attributes:
+        worst: largest error of a column's missing rate, in points.
         names: columns with gaps.
         together_real, together_synthetic: share of records in which both columns are missing,
             symmetric (columns, columns); None: not to be shown.
         dependent: what gaps depend on most in T, strongest first.
     """
 
+    worst: float
     names: list[str]
     together_real: list[list[float | None]]
     together_synthetic: list[list[float | None]]
@@ -177,7 +179,9 @@ def missingness(cells: Cells, names: Sequence[str], units: Sequence[np.ndarray])
     gapped = [name for name in names if rates[name] > 0]
     mapped = set(sorted(gapped, key=lambda name: -rates[name])[:MOST_MAPPED])
     mapped = [name for name in gapped if name in mapped]
+    worst = missing_errors(cells, names).max()
     return Missingness(
+        worst=blurred(float(worst), int(units[0].max()) + 1),
         names=mapped,
         together_real=together(cells, mapped, 0, units[0]),
         together_synthetic=together(cells, mapped, 1, units[1]),
