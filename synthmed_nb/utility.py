@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'LIMIT', 'Scored', 'scored', 'ModelUtility', 'model_utility', 'Claim', 'claim', 'Agreement', 'agreement',
-           'feature_agreements', 'Utility', 'trainings', 'utility']
+           'feature_agreements', 'Utility', 'trainings', 'judge', 'utility']
 
 # %% ../nbs/50_utility.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from scipy.stats import kendalltau
 
 from .cells import check_tables, units_of
+from .coefficients import Coefficients, coefficients
+from .columns import InputError
 from synthmed_nb.learners import (
     IMPORTANCE_ROWS,
     MODELS,
@@ -36,6 +38,7 @@ from synthmed_nb.scores import (
     replicate,
     told_classes,
 )
+from .survival import Survival, followed, survival_of
 
 # %% ../nbs/50_utility.ipynb #scored
 SOURCES = ("real", "synthetic", "both")
@@ -243,7 +246,11 @@ def feature_agreements(
 
 # %% ../nbs/50_utility.ipynb #result
 class Utility(BaseModel, frozen=True, extra="forbid"):
-    """What S is worth for predicting the target; `trtr`, `tstr`, `gap` are means of the models."""
+    """What S is worth for predicting the target; `trtr`, `tstr`, `gap` are means of the models.
+
+    `coefficients` is None for several classes or where a regression cannot be fitted; `survival`
+    where none was asked for.
+    """
 
     target: str
     task: Literal["binary", "multiclass", "regression"]
@@ -254,6 +261,8 @@ class Utility(BaseModel, frozen=True, extra="forbid"):
     gap: float
     claim: Claim
     agreements: list[Agreement]
+    coefficients: Coefficients | None
+    survival: Survival | None
 
 # %% ../nbs/50_utility.ipynb #known
 def _known(
@@ -284,34 +293,53 @@ def trainings(
     return [*alone, (pd.concat(tables, ignore_index=True), np.concatenate(answers))]
 
 # %% ../nbs/50_utility.ipynb #judge
-def _judge(holdout, y, units, learned, schema, classes, seed, say) -> Utility:
-    """Score the models of the three `SOURCES` on the holdout."""
-    say(0.6, "scores")
+def judge(
+    holdout: pd.DataFrame,
+    y: np.ndarray,
+    learned: Sequence[Sequence[Learned]],
+    schema: Schema,
+    classes: int,
+    seed: int,
+) -> dict:
+    """Score models on the holdout.
+
+    Args:
+        holdout: records of H with a target, shape (n, columns).
+        y: their targets, shape (n,).
+        learned: the models of each of `SOURCES`.
+        schema: names the patient.
+        classes: number of classes; 0 for a numeric target.
+        seed: of the bootstrap and the shuffles.
+
+    Returns:
+        The fields of `Utility` that come from these models.
+    """
+    units = units_of(holdout, schema)
     metrics = metrics_of(y, units, classes)
     guesses = [
-        [one.predict(one.rows(holdout)) for one in trio] for trio in zip(*learned, strict=True)
+        one.predict(one.rows(holdout)) for trio in zip(*learned, strict=True) for one in trio
     ]
-    found = replicate(metrics, y, [g for trio in guesses for g in trio], units, seed)
+    found = replicate(metrics, y, guesses, units, seed)
     found = {name: values.reshape(len(values), -1, 3) for name, values in found.items()}
     names = [name if classes else name.replace("logistic", "ridge") for name in MODELS]
-    models = [
-        model_utility(name, y, guesses[i], {k: v[:, i] for k, v in found.items()}, metrics, units)
-        for i, name in enumerate(names)
-    ]
+    models = []
+    for i, name in enumerate(names):
+        own = {metric: values[:, i] for metric, values in found.items()}
+        models.append(model_utility(name, y, guesses[3 * i : 3 * i + 3], own, metrics, units))
     main = next(iter(metrics))
     trtr, tstr = (np.array([getattr(m, k) for m in models]) for k in ("trtr", "tstr"))
     means = {"trtr": round(float(trtr.mean()), 4), "tstr": round(float(tstr.mean()), 4)}
-    say(0.8, "features")
-    features = feature_agreements(names, learned[:2], holdout, y, metrics[main].score, seed)
-    return Utility(
-        target=schema.target,
-        task="regression" if not classes else "binary" if classes == 2 else "multiclass",
+    score = metrics[main].score
+    return dict(
         metric=main,
         models=models,
         **means,
         gap=round(means["trtr"] - means["tstr"], 4),
         claim=claim(found[main][:, :, 0].mean(1), found[main][:, :, 1].mean(1), main),
-        agreements=[agreement("models", names, trtr, tstr), *features],
+        agreements=[
+            agreement("models", names, trtr, tstr),
+            *feature_agreements(names, learned[:2], holdout, y, score, seed),
+        ],
     )
 
 # %% ../nbs/50_utility.ipynb #utility
@@ -321,6 +349,7 @@ def utility(
     synthetic: pd.DataFrame,
     schema: Schema,
     *,
+    survival: tuple[str, str] | None = None,
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Utility | None:
@@ -331,6 +360,7 @@ def utility(
         holdout: real records to test on.
         synthetic: generated records.
         schema: names features, target and patient.
+        survival: columns of time and event, if follow-up is to be compared; see `followed`.
         seed: of the choice of records, the models and the bootstrap.
         progress: called with the share done, in [0, 1], and a note.
 
@@ -339,20 +369,30 @@ def utility(
         and its rest have 11 patients each in the holdout.
 
     Raises:
-        InputError: if a table lacks a column or has too few records.
+        InputError: if a table lacks a column or has too few records, or follow-up is not told.
     """
+    if schema.target is None and survival:
+        fix = "name a target, which may be the event"
+        raise InputError("no target is named", rule="survival stands beside a target", fix=fix)
     if schema.target is None or len(schema.modelled) < 2:
         return None
     say = progress or (lambda done, note: None)
     tables = check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
+    follow = followed(tables, schema, survival) if survival else None
     (train, holdout, synthetic), (y_train, y, y_synthetic), classes = _known(tables, schema)
-    units = units_of(holdout, schema)
-    if not len(y) or (classes and not told_classes(y, units, classes)):
+    if not len(y) or (classes and not told_classes(y, units_of(holdout, schema), classes)):
         return None
-    learned = []
-    for source, part in zip(
-        SOURCES, trainings(train, y_train, synthetic, y_synthetic, seed), strict=True
-    ):
-        say(len(learned) / 5, f"models on {source} records")
+    learned, parts = [], trainings(train, y_train, synthetic, y_synthetic, seed)
+    for source, part in zip(SOURCES, parts, strict=True):
+        say(0.2 * len(learned), f"models on {source} records")
         learned.append(learn(*part, schema, classes, seed))
-    return _judge(holdout, y, units, learned, schema, classes, seed, say)
+    say(0.6, "scores and features")
+    found = judge(holdout, y, learned, schema, classes, seed)
+    say(0.9, "regressions")
+    return Utility(
+        target=schema.target,
+        task="regression" if not classes else "binary" if classes == 2 else "multiclass",
+        **found,
+        coefficients=coefficients(parts[0], parts[1], schema, classes),
+        survival=survival_of(follow, schema, survival, seed) if follow else None,
+    )
