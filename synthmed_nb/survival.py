@@ -24,7 +24,7 @@ from .columns import SMALLEST_COUNT, InputError
 from .schema import Schema
 from .scores import draws, interval
 
-# %% ../nbs/49_survival.ipynb #followed
+# %% ../nbs/49_survival.ipynb #records
 @dataclass(frozen=True)
 class Followed:
     """Records with a known follow-up: times, shape (n,); events, bool; patients, int codes."""
@@ -54,7 +54,7 @@ def _check_names(schema: Schema, names: tuple[str, str]) -> None:
     if time == event:
         raise InputError("time and event are both", column=time, rule=rule, fix="name two columns")
 
-
+# %% ../nbs/49_survival.ipynb #followed
 def followed(
     tables: Sequence[pd.DataFrame], schema: Schema, names: tuple[str, str]
 ) -> list[Followed]:
@@ -218,9 +218,6 @@ def cox_risk(one: Followed, terms: Sequence[Term], test: pd.DataFrame) -> np.nda
     return design(terms, test)[:, kept] @ found if np.isfinite(found).all() else none
 
 # %% ../nbs/49_survival.ipynb #survival
-COX_ROWS, TEST_ROWS, DRAWS = 5_000, 2_000, 200
-
-
 class Survival(BaseModel, frozen=True, extra="forbid"):
     """Follow-up in T, H and S.
 
@@ -249,6 +246,9 @@ class Survival(BaseModel, frozen=True, extra="forbid"):
     c_low: float
     c_high: float
 
+# %% ../nbs/49_survival.ipynb #ranked
+COX_ROWS, TEST_ROWS, DRAWS = 5_000, 2_000, 200
+
 
 def _means(one: Followed, horizon: float, rng: np.random.Generator) -> np.ndarray:
     """RMST as it is, then of each draw of patients: shape (1 + draws,)."""
@@ -274,7 +274,7 @@ def _ranked(parts: Sequence[Followed], schema: Schema, names: tuple[str, str], s
     weights = np.concatenate([np.ones((1, len(test.time))), draws(test.units, DRAWS, rng)])
     return concordance(test.time, test.event, risks, weights)
 
-
+# %% ../nbs/49_survival.ipynb #survival-of
 def survival_of(
     parts: Sequence[Followed], schema: Schema, names: tuple[str, str], seed: int = 0
 ) -> Survival:
