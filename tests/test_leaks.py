@@ -27,8 +27,8 @@ from synthmed_nb.bars import in_steps, nice
 from synthmed_nb.cells import Cells
 from synthmed_nb.columns import Column, InputError
 from synthmed_nb.conditions import Request
+from synthmed_nb.learners import fit_features
 from synthmed_nb.tables import read_table, write_table
-from synthmed_nb.utility import fit_features
 
 SEARCH = Search(PLANTED)
 RATES = [f"tpr_at_{rate}{end}" for rate in (1, 10) for end in ("", "_low", "_high")]
@@ -192,6 +192,8 @@ def test_public_classes_that_hold_rows_were_looked_at():
     shown = set()
     for module in (
         "cells",
+        "learners",
+        "scores",
         "utility",
         "conditions",
         "membership",

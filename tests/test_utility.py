@@ -11,17 +11,17 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from synthmed_nb.columns import Column, InputError
 from synthmed_nb.evaluation import evaluate
+from synthmed_nb.learners import Features, fit_features
 from synthmed_nb.schema import Schema
-from synthmed_nb.utility import (
-    Features,
-    compare,
+from synthmed_nb.scores import (
     draws,
-    fit_features,
     macro_auc,
-    utility,
+    metrics_of,
+    replicate,
     weighted_auc,
     weighted_r2,
 )
+from synthmed_nb.utility import scored, utility
 
 
 def schema(target, patient=False):
@@ -204,8 +204,13 @@ def test_rows_of_one_patient_widen_the_interval():
     y = rng.integers(0, 2, 100)
     better, worse = (np.c_[-s, s] for s in (y + rng.normal(0, 1, 100), y + rng.normal(0, 2, 100)))
     y, better, worse = (np.repeat(x, 5, axis=0) for x in (y, better, worse))
-    rows = compare("forest", y, better, worse, np.arange(500), 0)
-    people = compare("forest", y, better, worse, np.repeat(np.arange(100), 5), 0)
+
+    def judged(units):
+        metrics = metrics_of(y, units, 2)
+        found = replicate(metrics, y, [better, worse, worse], units, 0)
+        return scored("AUC", metrics["AUC"], found["AUC"])
+
+    rows, people = judged(np.arange(500)), judged(np.repeat(np.arange(100), 5))
     assert rows.gap == people.gap
     assert people.gap_high - people.gap_low > 1.7 * (rows.gap_high - rows.gap_low)
 
