@@ -86,7 +86,7 @@ def judged(verdict: dict, policy: dict) -> str:
     words = f"{markdown(verdict['verdict'])} under the policy {markdown(policy['name'])}."
     return " ".join([words, *map(markdown, verdict["reasons"])])
 
-# %% ../nbs/72_cards.ipynb #data-card
+# %% ../nbs/72_cards.ipynb #limits
 LIMITS = (
     "What is found in these records holds for them. Repeat what matters on real records.",
     "Rare findings are the least faithful: values that few patients had are smoothed or left out.",
@@ -95,7 +95,7 @@ LIMITS = (
     "they could have found; law and contracts decide what may be done.",
 )
 
-
+# %% ../nbs/72_cards.ipynb #data-card
 def data_card(
     manifest: dict, evaluation: dict, audit: dict, schema: Schema, files: list[File]
 ) -> str:
@@ -218,7 +218,7 @@ def model_card(
         ]
     )
 
-
+# %% ../nbs/72_cards.ipynb #model-card-parts
 def _model_file(audit: dict) -> str:
     """Whether the model file may leave, in words."""
     verdict = audit["model"]

@@ -56,7 +56,7 @@ def _field_id(place: int, name: str) -> str:
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
     return f"records/{name if plain else f'column-{place}'}"
 
-# %% ../nbs/71_croissant.ipynb #croissant
+# %% ../nbs/71_croissant.ipynb #context
 CROISSANT = "http://mlcommons.org/croissant/"
 OWN_WORDS = (
     "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format "
@@ -77,7 +77,7 @@ CONTEXT = {
 } | {word: f"cr:{word}" for word in OWN_WORDS.split()}
 FORMATS = {".csv": "text/csv", ".parquet": "application/x-parquet"}
 
-
+# %% ../nbs/71_croissant.ipynb #croissant
 def croissant(manifest: dict, audit: dict, schema: Schema, files: list[File]) -> dict:
     """Croissant 1.0 metadata of the released tables, as JSON-LD.
 
@@ -112,7 +112,7 @@ def croissant(manifest: dict, audit: dict, schema: Schema, files: list[File]) ->
         ],
     }
 
-
+# %% ../nbs/71_croissant.ipynb #croissant-parts
 def _file_object(file: File) -> dict:
     """A released file, found beside the metadata."""
     return {

@@ -239,8 +239,10 @@ def test_a_changed_table_is_noticed(release, no_network):
     }
     with (folder / "synthetic.csv").open("a") as file:
         file.write("1\n")
-    with pytest.raises(Exception, match="not identical"):
-        next(iter(mlcroissant.Dataset(jsonld=folder / "croissant.json").records("records")))
+    dataset = mlcroissant.Dataset(jsonld=folder / "croissant.json")
+    with pytest.raises(Exception, match="Download.synthetic.csv") as refused:
+        next(iter(dataset.records("records")))
+    assert "Hash of downloaded file" in str(refused.value.__cause__)
 
 
 def test_same_release_same_cards(release, tmp_path):
