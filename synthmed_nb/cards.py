@@ -145,7 +145,7 @@ def data_card(
 # %% ../nbs/72_cards.ipynb #data-card-parts
 def _creation(manifest: dict) -> list[str]:
     seeds = ", ".join(f"{markdown(k)} {markdown(v)}" for k, v in manifest["seeds"].items())
-    privacy = manifest["parameters"].get("privacy", 0)
+    privacy = manifest["parameters"]["privacy"]
     return [
         "## How it was made",
         f"With {markdown(made_with(manifest))}: real records were split by patient; a diffusion "

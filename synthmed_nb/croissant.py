@@ -44,7 +44,8 @@ def data_type(column: Column) -> str:
         return "sc:Integer" if column.decimals == 0 else "sc:Float"
     if column.kind == "datetime":
         return "sc:Date" if column.date_format == "%Y-%m-%d" else "sc:DateTime"
-    found = {type(level).__name__ for level in column.categories or ()} or {column.dtype.lower()}
+    levels = (level for i, level in enumerate(column.categories or ()) if i not in column.rare)
+    found = {type(level).__name__ for level in levels} or {column.dtype.lower()}
     for names, kind in (("bool", "Boolean"), (("int", "uint"), "Integer")):
         if all(name.startswith(names) for name in found):
             return f"sc:{kind}"

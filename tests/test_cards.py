@@ -34,7 +34,10 @@ EVALUATION = {
     "utility": {"claim": {"sentence": "Models lose 1.6 % of the AUC: within 3 %."}},
     "bias": {"worst": "Pairs are furthest off for sex Female: 1.31 times the floor."},
 }
-MANIFEST = example("manifest") | {"override": "agreed with the board"}
+MANIFEST = example("manifest") | {
+    "parameters": {"privacy": 0.25},
+    "override": "agreed with the board",
+}
 AUDIT = example("audit")
 TRAINING = {
     "parameters": 41_234,
