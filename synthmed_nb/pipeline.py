@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from .auditing import Audit, audit
+from .cards import write_cards
 from .evaluation import Evaluation, evaluate
 from .reports import WAYS_OUT, report
 from .runs import Manifest, Stages, abandon, begin, duration, finish, gate, versions
@@ -229,9 +230,12 @@ def _chain(
         )  # fmt: skip
     with stages.stage("release"):
         draft = draft.model_copy(update={"stages": list(stages.done)})
+        if opened:
+            told = (part.model_dump(mode="json") for part in (draft, evaluation, verdict))
+            tables += write_cards(private / "cards", *told, schema, model.training_, tables)
         return finish(out, draft, tables)
 
-
+# %% ../nbs/74_pipeline.ipynb #write-json
 def _write_json(result: BaseModel, path: Path, exclude: set[str] | None = None) -> None:
     write_text(path, result.model_dump_json(indent=2, exclude=exclude) + "\n")
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from synthmed_nb import datasets, pipeline
+from synthmed_nb.cards import CARDS
 from synthmed_nb.pipeline import Options, run
 from synthmed_nb.reports import ReportError
 from synthmed_nb.schema import InputError, Schema
@@ -169,7 +170,7 @@ def test_another_seed_gives_other_rows(base, table, schema, tmp_path, judged):
 def test_the_gate_is_open_on_pass(table, schema, tmp_path, judged):
     judged("PASS")
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50, override="just in case"))
-    released = {"synthetic.parquet", "synthetic.csv", "fidelity.html", "privacy.html"}
+    released = {"synthetic.parquet", "synthetic.csv", "fidelity.html", "privacy.html", *CARDS}
     assert manifest.release and manifest.override is None
     assert names(tmp_path / "release") == released
     assert {name for name in manifest.outputs if "/" in name} == {f"release/{r}" for r in released}
@@ -186,6 +187,7 @@ def test_the_gate_is_shut_otherwise(verdict, table, schema, tmp_path, judged):
     judged(verdict)
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50))
     assert not manifest.release and not (tmp_path / "release").exists()
+    assert not (tmp_path / "private" / "cards").exists()
     assert set(manifest.outputs) == {"fidelity.html", "privacy.html"}
 
 
@@ -199,6 +201,12 @@ def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, ju
     assert json.loads((tmp_path / "manifest.json").read_text())["override"] == manifest.override
     for page in (tmp_path / "privacy.html", tmp_path / "release" / "privacy.html"):
         assert "agreed with the officer &amp; board" in page.read_text()
+    data, model, croissant = (tmp_path / "release" / name for name in CARDS)
+    assert "because:** agreed with the officer &#38; board" in data.read_text()
+    assert "model file is not part of this release" in model.read_text()
+    for file in json.loads(croissant.read_text())["distribution"]:
+        assert file["sha256"] == manifest.outputs[f"release/{file['name']}"]
+        assert file["sha256"] == file_sha256(tmp_path / "release" / file["contentUrl"])
 
 
 def test_an_audit_of_another_table_opens_nothing(table, schema, tmp_path, judged):
