@@ -33,16 +33,15 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
 def _surplus(attack: dict) -> str:
     """What an attack gains on members over non-members, with interval and probability."""
     return (
-        f"members {attack['difference']:+.3f} against non-members "
-        f"({between(attack['low'], attack['high'])}; probability by chance "
-        f"{chance(attack['p_value'])})"
+        f"surplus on members {attack['difference']:.3f} ({between(attack['low'], attack['high'])}; "
+        f"probability by chance {chance(attack['p_value'])})"
     )
 
 # %% ../nbs/67_regulators.ipynb #opinion
 def _opinion(told: dict | None) -> list[Rule]:
     """The three criteria of Opinion 05/2014."""
     missing = "Not tested: no reference table was given."
-    source = "Article 29 Working Party, Opinion 05/2014 on Anonymisation Techniques (WP216)"
+    source = "Article 29 Working Party, Opinion 05/2014 (WP216)"
     secrets = told["attributes"] if told else []
     likely = min(secrets, key=lambda attack: attack["p_value"], default=None)
     inferred = (

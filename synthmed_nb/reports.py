@@ -181,7 +181,7 @@ def _executed(template: Path, parameters: dict, folder: Path):
         )
 
 # %% ../nbs/69_reports.ipynb #outline
-LONG = 6  # headings from which a page has a list of them
+LONG = 8  # headings from which a page has a list of them
 
 
 def outlined(body: str) -> str:
@@ -229,7 +229,8 @@ def _page(notebook, name: str, linked: bool) -> str:
     made = exporter.from_notebook_node(notebook, resources={"page": ours})[0]
     head, opening, rest = made.partition('<main id="main" tabindex="-1">')
     body, closing, foot = rest.rpartition("</main>")
-    return f"{head}{opening}{outlined(explained(body))}{closing}{foot}"
+    body = re.sub(r"(?<=\d) %", "&#160;%", outlined(explained(body)))  # never on two lines
+    return f"{head}{opening}{body}{closing}{foot}"
 
 # %% ../nbs/69_reports.ipynb #report
 def report(name: str, out: str | Path, **parameters: str | int | float | bool | Path) -> Path:

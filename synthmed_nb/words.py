@@ -94,7 +94,12 @@ def faithful(fidelity: dict | None) -> Light:
         f"from real with an AUC of {told['auc']:.3f} ({between(told['auc_low'], told['auc_high'])};"
         " 0.5: guessing)."
     )
-    return Light(**light, state=worst(states), reason=reason)
+    return Light(**light, state=worst(states), reason=reason + _open(states))
+
+
+def _open(states: list[State]) -> str:
+    """Why the answer is open, if it is."""
+    return " A limit lies inside an interval." if worst(states) == "unsure" else ""
 
 # %% ../nbs/66_words.ipynb #useful
 def useful(utility: dict | None) -> Light:
@@ -175,7 +180,7 @@ def fair(bias: dict | None) -> Light:
         found.append("no")
         told.append("The table repeats few kinds of patients and lacks others (mode collapse).")
     told.append(f"Intervals allow for {asked} comparisons.")
-    return Light(**light, state=worst(found), reason=" ".join(told))
+    return Light(**light, state=worst(found), reason=" ".join(told) + _open(found))
 
 
 def _ratio(group: dict, asked: int) -> tuple[float, tuple[float, float]]:
