@@ -35,7 +35,7 @@ def bullets(items: Iterable[str]) -> Html:
 # %% ../nbs/65_markup.ipynb #numbers
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     """A measured value with its unit, or words if there is none."""
-    return "not measured" if value is None else f"{value:.{digits}f}{unit}"
+    return "not measured" if value is None else f"{value:z.{digits}f}{unit}"
 
 
 def chance(p_value: float) -> str:
@@ -45,7 +45,9 @@ def chance(p_value: float) -> str:
 
 def between(low: float | None, high: float | None, digits: int = 3, unit: str = "") -> str:
     """An interval in words."""
-    return "not measured" if None in (low, high) else f"{low:.{digits}f} to {high:.{digits}f}{unit}"
+    if None in (low, high):
+        return "not measured"
+    return f"{low:z.{digits}f} to {high:z.{digits}f}{unit}"
 
 
 def share(value: float | None, of: int | None, digits: int = 1) -> str:
@@ -104,7 +106,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]])
     length = "short" if len(rows) <= SHORT else "long"
     return Html(
         f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}">'
-        f'<table class="{length}"><caption>{text(caption)}</caption>'
+        f'<table class="{length}"><caption><span>{text(caption)}</span></caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -140,16 +142,18 @@ def facts(items: Iterable[tuple[str, object]]) -> Html:
     return Html(f'<dl class="facts">{"".join(pieces)}</dl>')
 
 # %% ../nbs/65_markup.ipynb #badge
-def badge(kind: str, sign: str, word: str, meaning: str) -> Html:
-    """An answer in large letters.
+def badge(kind: str, sign: str, word: str, meaning: str, question: str = "") -> Html:
+    """An answer in large letters, below its question if there is one.
 
     Args:
         kind: class of the style sheet: "pass", "flag", "inconclusive" or "invalid".
         sign: one character, which is not read aloud.
         word: the answer.
         meaning: what it means, in one or two sentences.
+        question: what was asked.
     """
+    asked = f"<p>{text(question)}</p>" if question else ""
     return Html(
-        f'<div class="verdict {text(kind)}"><p class="word"><span aria-hidden="true">{text(sign)}'
-        f"</span> {text(word)}</p><p>{text(meaning, 2_000)}</p></div>"
+        f'<div class="verdict {text(kind)}">{asked}<p class="word"><span aria-hidden="true">'
+        f"{text(sign)}</span> {text(word)}</p><p>{text(meaning, 2_000)}</p></div>"
     )

@@ -78,7 +78,7 @@ def hostile_results():
     audit["inference"]["attributes"][0] |= {"name": HOSTILE[0], "p_value": 0.0}
     audit["rows"]["reference"] = 9
     audit["copies"]["synthetic_share"] = 2 / audit["rows"]["synthetic"]
-    manifest["override"] = "agreed by the board <b>"
+    manifest["override"], manifest["release"] = "agreed by the board <b>", True
     manifest["inputs"] = {HOSTILE[0]: HOSTILE[1]}
     manifest["seeds"], manifest["versions"] = {HOSTILE[0]: 1}, {HOSTILE[0]: HOSTILE[1]}
     manifest["parameters"]["target"] = HOSTILE[1]
