@@ -55,6 +55,8 @@ def _rows_by_family(measures: list[dict]) -> list[dict | str]:
     rows: list[dict | str] = []
     for family in [*FAMILIES, *sorted({m["family"] for m in measures} - set(FAMILIES))]:
         inside = [m for m in measures if m["family"] == family]
+        order = [m["name"] for m in inside]
+        inside = sorted(inside, key=lambda m: order.index(m["name"]))  # both forms side by side
         rows += [FAMILIES.get(family, family), *inside] if inside else []
     return rows
 
@@ -91,7 +93,7 @@ def measures_forest(fidelity: BaseModel | dict) -> Figure | None:
         tick.set_fontweight("bold" if isinstance(row, str) else "normal")
     text = "ratio to an independent sample of real patients of equal size (1: as good as real)"
     ratio_axis(ax, ratios, text)
-    keys = [key("right", SYNTHETIC, "D"), key("as in papers", SYNTHETIC, "D", mfc="white")]
+    keys = [key("corrected", SYNTHETIC, "D"), key("as in papers", SYNTHETIC, "D", mfc="white")]
     arrows = "↓ less is better    ↑ more is better    = as real is best"
     fig.legend(handles=[*keys, key(arrows, INK)], loc="outside upper left", ncols=3)
     return fig
@@ -279,8 +281,8 @@ def missing_rates(fidelity: BaseModel | dict, limit: int = 40) -> Figure | None:
     ax.plot(real, places, "o", color="white", mec=REAL, mew=1.6, markersize=6, label="real")
     ax.plot(synthetic, places, "D", color=SYNTHETIC, markersize=4, label="synthetic")
     names_on_y(ax, names, width=32)
-    ax.set_xlim(left=-1)
     ax.margins(x=0.05)
+    ax.set_xlim(left=-0.02 * max(*real, *synthetic))
     ax.set_xlabel("records without a value, %")
     ax.grid(axis="both")
     fig.legend(loc="outside upper left", ncols=2)
@@ -351,7 +353,7 @@ def detector_view(fidelity: BaseModel | dict, clues: int = 8) -> Figure | None:
     for detection, left, right in zip(found, axes[::2], axes[1::2], strict=True):
         _mirror(left, detection)
         told = detection["clues"][:clues]
-        right.barh(range(len(told)), [100 * c["share"] for c in told], 0.66, color=INK, alpha=0.55)
+        right.barh(range(len(told)), [100 * c["share"] for c in told], 0.66, color="#5b6570")
         names = [" × ".join(label(name, 30 // len(c["columns"])) for name in c["columns"])
                  for c in told]  # fmt: skip
         right.set_yticks(range(len(told)), names)
