@@ -26,7 +26,7 @@ from .membership import Attack, attack_scores, patients_of
 from .neighbors import RecordSpace
 from .permutations import joint_level
 from .schema import InputError, Schema
-from .sides import Scores, Sides, stacked, weigh
+from .sides import Distances, Scores, Sides, stacked, weigh
 from .tables import fingerprint
 from synthmed_nb.verdict import (
     POLICIES,
@@ -81,6 +81,7 @@ class Audit(Release, frozen=True):
     Attributes:
         policy: name and bounds of the chosen policy (engineering policy, not law).
         attacks: on the table.
+        distances: of both sides to the nearest synthetic record; None if a side has fewer than 11.
         groups: the most isolated patients and the groups, with adjusted p-values.
         copies: exact copies, near copies and rare values beside their controls.
         inference: singling out, linkage, attributes; None without a reference table.
@@ -98,6 +99,7 @@ class Audit(Release, frozen=True):
 
     policy: dict[str, str | float]
     attacks: list[Attack]
+    distances: Distances | None
     groups: list[Group]
     copies: Copies
     inference: Inference | None
@@ -383,6 +385,7 @@ def audit(
     return Audit(
         **whole.model_dump(), **found, seed=seed, policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
-        leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),
+        distances=sides.distances(scores), leak_curve=leak_curve(model),
+        identifiers=scan_identifiers(synthetic, schema),
         rows=told_rows(sides, {**real, "synthetic": synthetic}), fingerprint=fingerprint(synthetic),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from .bars import in_steps, safe_count
 from .cells import Cells
-from .intervals import auc, auc_interval, tpr_at_fpr, tpr_interval
+from .intervals import Roc, auc, auc_interval
 from .neighbors import Neighbors, RecordSpace, nearest
 from .schema import SMALLEST_COUNT, InputError, Schema
 
@@ -337,6 +337,7 @@ class Attack(BaseModel, frozen=True):
         auc: chance that a member outscores a non-member; 0.5 is guessing.
         tpr_at_1: share of members caught when 1 % of non-members is accused; 0.01 is guessing.
         tpr_at_10: the same at 10 %.
+        roc: the same at other rates; the two above are points of it.
     """
 
     name: str
@@ -351,6 +352,7 @@ class Attack(BaseModel, frozen=True):
     tpr_at_10: float
     tpr_at_10_low: float
     tpr_at_10_high: float
+    roc: Roc
 
     @classmethod
     def measure(cls, name: str, members: np.ndarray, non_members: np.ndarray) -> "Attack":
@@ -360,12 +362,9 @@ class Attack(BaseModel, frozen=True):
         if (least := min(len(members), len(non_members))) < SMALLEST_COUNT:
             hows = {"auc": np.round, "auc_low": np.floor, "auc_high": np.ceil}
             numbers = {key: in_steps(numbers[key], least, how) for key, how in hows.items()}
+        roc = Roc.measure(members, non_members)
         for key, fpr in (("tpr_at_1", 0.01), ("tpr_at_10", 0.1)):
-            low, high = tpr_interval(members, non_members, fpr)
-            numbers[key] = in_steps(tpr_at_fpr(members, non_members, fpr), len(members), np.round)
-            numbers[f"{key}_low"] = in_steps(low, len(members), np.floor)
-            numbers[f"{key}_high"] = in_steps(high, len(members), np.ceil)
+            numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"] = roc.at(fpr)
         sizes = (safe_count(len(side)) for side in (members, non_members))
-        return cls(
-            name=name, **dict(zip(("members", "non_members"), sizes, strict=True)), **numbers
-        )
+        told = dict(zip(("members", "non_members"), sizes, strict=True))
+        return cls(name=name, **told, **numbers, roc=roc)
