@@ -98,6 +98,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "bounds of the audit: controlled, for a table handed to a named party under a "
         "contract (default), or open, for one that anybody may have",
     },
+    "--survival": {
+        "metavar": ("TIME", "EVENT"), "nargs": 2,
+        "help": "columns of a time and of whether the event came then: compares survival curves",
+    },
+    "--group": {
+        "metavar": "COL", "action": "append",
+        "help": "compare the groups of this column (repeatable); otherwise those of columns that "
+        "look like sex, race, age and the like",
+    },
     "--train": {"metavar": "T", "type": existing, "required": True, "help": "real train rows"},
     "--holdout": {
         "metavar": "H", "type": existing, "required": True, "help": "real rows not trained on",

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'METRICS', 'FAIR_PATIENTS', 'FAIR_SIDE', 'BLOCKS', 'BLOCK_ROWS', 'REPLICATES', 'AT_ONCE', 'PHRASES',
-           'flagged', 'Told', 'chances_of', 'learn', 'group_metrics', 'spread_over_groups', 'Scored', 'scored_groups',
-           'Fairness', 'Bias', 'stepped', 'fairness_row', 'training_noise', 'fairness_gaps', 'fairness_sentence',
-           'group_sentence', 'bias']
+           'flagged', 'Told', 'chances_of', 'said_by_blocks', 'group_metrics', 'spread_over_groups', 'Scored',
+           'scored_groups', 'Fairness', 'Bias', 'stepped', 'fairness_row', 'training_noise', 'fairness_gaps',
+           'fairness_sentence', 'group_sentence', 'bias']
 
 # %% ../nbs/53_bias.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -21,21 +21,13 @@ from scipy.stats import norm
 from .bars import in_steps, nice
 from .cells import Cells, check_tables, units_of
 from .columns import InputError
+from .companions import draws
 from .diversity import Diversity, diversity
+from .learners import TRAINING_ROWS, learn, target_codes
 from .permutations import holm
 from .schema import Schema
+from .scores import told_classes, weighted_auc
 from .subgroups import GroupFidelity, Split, protected_columns, splits, subgroups
-
-# %% ../nbs/53_bias.ipynb #imports-of-models
-from synthmed_nb.utility import (
-    MODELS,
-    TRAINING_ROWS,
-    draws,
-    fit_features,
-    target_codes,
-    told_classes,
-    weighted_auc,
-)
 
 # %% ../nbs/53_bias.ipynb #constants
 LEARNERS = ("logistic regression", "XGBoost")
@@ -78,11 +70,11 @@ def chances_of(
     """Chance of class 1 for each record of `test` by each of `LEARNERS`, trained on 0/1 `y`."""
     if len(y) < 10 or y.min() == y.max():
         return [np.full(len(test), y.mean() if len(y) else 0.0)] * len(LEARNERS)
-    features = fit_features(train, schema)
-    return [MODELS[name](features, train, y, test, seed)[:, 1] for name in LEARNERS]
+    found = learn(train, y, schema, 2, seed, LEARNERS)
+    return [model.predict(model.rows(test))[:, 1] for model in found]
 
 
-def learn(
+def said_by_blocks(
     train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame, schema: Schema, seed: int
 ) -> dict[str, Told]:
     """Train the learners on a table and on its blocks, and ask them about `test`.
@@ -407,7 +399,7 @@ def _fairness(
     n, told = min(len(known[0]), len(known[1]) or len(known[0]), TRAINING_ROWS), []
     for table, rows, answers in zip(tables[:2], known[:2], targets[:2], strict=True):
         some = np.sort(np.random.default_rng([seed, 55]).permutation(rows)[:n])
-        told.append(learn(table.iloc[some], answers[some], holdout, schema, seed))
+        told.append(said_by_blocks(table.iloc[some], answers[some], holdout, schema, seed))
     return fairness_gaps(y, units, told, scored, seed), ""
 
 # %% ../nbs/53_bias.ipynb #bias

@@ -99,8 +99,8 @@ def _setting(privacy: float, found: Audit, told: Evaluation) -> Setting:
         auc_high=stack.auc_high,
         auc_bound=found.bounds["auc"].upper,
         p_value=min(question.adjusted for question in found.questions),
-        detection_auc=fidelity.detection.auc,
-        trend_error=fidelity.trend.value,
+        detection_auc=fidelity.detection().auc,
+        trend_error=fidelity.measure("Trend", "paper").value,
         gap=told.utility.gap if told.utility else None,
     )
 

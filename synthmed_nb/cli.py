@@ -146,8 +146,9 @@ def _sample_options(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     """Make one page of evidence from the JSON of `evaluate` or `audit`.
 
-    The page is one file and loads nothing from anywhere. Reports are fidelity, with `-p evaluation
-    fidelity.json`, and privacy, with `-p audit audit.json`. Without -p it is about an example.
+    The page is one file and loads nothing from anywhere. Reports are fidelity and utility, with
+    `-p evaluation evaluation.json`, privacy, with `-p audit audit.json`, and release, with both.
+    Without -p it is about an example.
     """
     from synthmed_nb.reports import report
 
@@ -156,7 +157,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="fidelity or privacy")
+    parser.add_argument("name", metavar="NAME", help="release, fidelity, utility or privacy")
     parser.add_argument(
         "-p", dest="parameter", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[],
         help="a parameter of the report (repeatable)",
@@ -166,7 +167,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 # %% ../nbs/79_cli.ipynb #whole
 def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callable) -> Any:
     """Read and check, then let the pipeline do the rest; returns the manifest."""
-    from synthmed_nb.runs import Stages, check_folder
+    from synthmed_nb.runs import PAGES, Stages, check_folder
     from synthmed_nb.tables import file_sha256
 
     out = check_folder(args.out)
@@ -178,6 +179,8 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         inputs = {name: file_sha256(path) for name, path in files.items() if path}
         names = ("minutes", "steps", "rows", "privacy", "seed", "policy", "override", "device")
         chosen = {name: getattr(args, name) for name in names}
+        chosen["survival"] = args.survival and tuple(args.survival)
+        chosen["groups"] = args.group and tuple(args.group)
         given = {name: getattr(args, name) for name in ("keep", "missing")}
     from synthmed_nb.pipeline import Options, run, summary
 
@@ -186,7 +189,8 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         holdout=holdout, inputs=inputs, parameters=given, stages=stages,
     )  # fmt: skip
     print(summary(manifest))
-    for name in ("fidelity.html", "privacy.html", "release" if manifest.release else "private"):
+    pages = [f"{page}.html" for page in PAGES]
+    for name in (*pages, "release" if manifest.release else "private"):
         print(f"{'':<11} {out / name}")
     return manifest
 
@@ -194,10 +198,10 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
 def _run(args: argparse.Namespace) -> int:
     """Do everything for TABLE: split, fit, sample, evaluate, audit, reports, release gate.
 
-    DIR gets two pages, manifest.json and private/ (model, splits, synthetic table, JSON of each
-    step), which does not leave. release/ (synthetic table as Parquet and CSV, pages) is there only
-    if the audit says PASS, or if --override gives a reason, which manifest and page then show.
-    Exit code 1: all done, but there is no release.
+    DIR gets four pages (begin with release.html), manifest.json and private/ (model, splits,
+    synthetic table, JSON of each step), which does not leave. release/ (synthetic table as Parquet
+    and CSV, pages, cards) is there only if the audit says PASS, or if --override gives a reason,
+    which manifest and pages then show. Exit code 1: all done, but there is no release.
     """
     files = {"table": args.table, "holdout": args.holdout}
     if _whole(args, files, lambda: read(args.table, args)).release:
@@ -220,7 +224,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "reference",
     )  # fmt: skip
     add(parser, "--minutes", default=5.0, help="train at most so long (5)")
-    add(parser, "--steps --rows --privacy --seed --device --policy")
+    add(parser, "--steps --rows --privacy --survival --group --seed --device --policy")
     parser.add_argument(
         "--override", metavar="REASON", type=reason, help="release whatever the audit says"
     )
@@ -237,6 +241,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     args.target, args.patient, args.keep, args.missing = "diabetes", None, [], []
     args.small, args.holdout, args.override = False, None, None
+    args.survival, args.group = None, None
     args.policy, args.device = "controlled-access", "auto"
     with resources.as_file(resources.files("synthmed_nb") / "data" / "nhanes.csv.gz") as path:
         _whole(args, {"table": path}, load_nhanes)

@@ -23,30 +23,43 @@ from synthmed_nb.arguments import (
 
 # %% ../nbs/77_judges.ipynb #evaluate
 def evaluate_command(args: argparse.Namespace) -> int:
-    """Measure how faithful and how useful a synthetic table is.
+    """Measure how faithful, how useful and how fair a synthetic table is.
 
     Any synthetic table will do, whoever made it. Each number stands beside its floor: what a
-    second sample of real patients would score.
+    second sample of real patients would score. With --balanced, a table drawn with `synthmed
+    sample --balance COL`, what the balancing did to groups and models is told as well.
     """
     from synthmed_nb.runs import Stages
 
     schema = load_schema(args)
-    train, holdout, synthetic = (
-        read(path, args) for path in (args.train, args.holdout, args.synthetic)
+    train, holdout, synthetic, balanced = (
+        path and read(path, args)
+        for path in (args.train, args.holdout, args.synthetic, args.balanced)
     )
+    told = {"survival": args.survival and tuple(args.survival), "groups": args.group}
+    told |= {"balanced": balanced, "balance": args.balance}
     with Stages(1).stage("evaluate") as tell:
         from synthmed_nb.evaluation import evaluate
 
-        found = evaluate(train, holdout, synthetic, schema, seed=args.seed, progress=tell)
+        found = evaluate(train, holdout, synthetic, schema, **told, seed=args.seed, progress=tell)
     write_result(found, args.out)
-    print(f"fidelity: {found.fidelity.score:.1f} % of what is possible; {args.out}")
+    score = found.fidelity.score
+    words = f"{score.value:.1f} % of what is possible ({score.low:.1f} to {score.high:.1f})"
+    lines = [f"fidelity: {words}; {args.out}"]
+    lines += [f"utility: {found.utility.claim.sentence}"] if found.utility else []
+    print("\n".join([*lines, f"bias: {found.bias.worst}"]))
     return 0
 
 
 def evaluate_options(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate`."""
-    add(parser, "--train --holdout --synthetic --schema --missing --seed")
-    add_out(parser, "fidelity.json", "result, to be written; `synthmed report fidelity` reads it")
+    add(parser, "--train --holdout --synthetic --schema --missing --survival --group --seed")
+    parser.add_argument(
+        "--balanced", metavar="FILE", type=existing, help="the same, drawn with --balance"
+    )
+    parser.add_argument("--balance", metavar="COL", help="the column it was balanced for")
+    words = "result, to be written; `synthmed report` reads it for fidelity, utility and release"
+    add_out(parser, "evaluation.json", words)
 
 # %% ../nbs/77_judges.ipynb #audit
 def audit_command(args: argparse.Namespace) -> int:

@@ -194,7 +194,12 @@ class Learned:
 
 # %% ../nbs/46_learners.ipynb #learn
 def learn(
-    train: pd.DataFrame, y: np.ndarray, schema: Schema, classes: int, seed: int
+    train: pd.DataFrame,
+    y: np.ndarray,
+    schema: Schema,
+    classes: int,
+    seed: int,
+    names: Sequence[str] = tuple(MODELS),
 ) -> list[Learned]:
     """Train each of `MODELS` on one table.
 
@@ -204,6 +209,7 @@ def learn(
         schema: names the features.
         classes: number of classes; 0 for a numeric target.
         seed: of forest and boosters.
+        names: of the models, keys of `MODELS`.
     """
     features, number = fit_features(train, schema), not classes
     present, codes = np.unique(y, return_inverse=True)
@@ -212,9 +218,9 @@ def learn(
         kind = DummyRegressor() if number else DummyClassifier(strategy="prior")
         same = kind.fit(np.zeros((len(answers), 1)), answers)
         told = np.unique(answers)
-        return [Learned(same, features, form, told, classes) for form, _ in MODELS.values()]
+        return [Learned(same, features, form, told, classes) for form, _ in map(MODELS.get, names)]
     found = []
-    for form, make in MODELS.values():
+    for form, make in map(MODELS.get, names):
         model = make(features, number, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # bounded on purpose

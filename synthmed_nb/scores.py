@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPLICATES', 'weighted_auc', 'weighted_precision', 'told_classes', 'macro_auc', 'macro_precision',
            'weighted_accuracy', 'macro_f1', 'weighted_brier', 'weighted_r2', 'weighted_rmse', 'Metric', 'metrics_of',
-           'draws', 'replicate', 'interval', 'recalibration', 'reliability', 'Calibrated', 'calibrated']
+           'replicate', 'interval', 'recalibration', 'reliability', 'Calibrated', 'calibrated']
 
 # %% ../nbs/47_scores.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from .bars import nice, patients_per_cell, safe_count
 from .columns import SMALLEST_COUNT
+from .companions import draws
 
 # %% ../nbs/47_scores.ipynb #auc
 def _per_score(scores: np.ndarray, *weights: np.ndarray) -> list[np.ndarray]:
@@ -173,22 +174,6 @@ def metrics_of(y: np.ndarray, units: np.ndarray, classes: int) -> dict[str, Metr
 
 # %% ../nbs/47_scores.ipynb #bootstrap
 REPLICATES = 300
-
-
-def draws(units: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each record is drawn when patients are drawn with replacement.
-
-    Args:
-        units: the patient of each record, int codes from 0, shape (n,).
-        replicates: number of draws.
-        rng: where chance comes from.
-
-    Returns:
-        Weights, float, shape (replicates, n).
-    """
-    patients = int(units.max()) + 1
-    counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=replicates)
-    return counts[:, units].astype(float)
 
 
 def replicate(

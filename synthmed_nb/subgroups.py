@@ -20,11 +20,9 @@ from scipy import sparse
 from .bars import bin_labels, blurred, grid, patients_per_cell
 from .cells import Cells, check_tables, units_of
 from .columns import Column, InputError, words
+from .companions import draws
 from .diversity import compact, states
 from .schema import Schema
-
-# %% ../nbs/52_subgroups.ipynb #imports-of-models
-from .utility import draws
 
 # %% ../nbs/52_subgroups.ipynb #constants
 PROTECTED = {"sex", "gender", "race", "racial", "ethnic", "ethnicity", "age", "insurance"}
