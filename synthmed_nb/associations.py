@@ -57,9 +57,15 @@ def _plogp(p: np.ndarray) -> np.ndarray:
 class Grams:
     """Contingency tables of all pairs of coded columns, for several tables of records."""
 
-    def __init__(self, coded: Sequence[Sequence[np.ndarray]]) -> None:
-        """Codes from 0: of each column (outer), in each table (inner), shape (n,)."""
-        sizes = [1 + max(int(codes.max(initial=0)) for codes in column) for column in coded]
+    def __init__(
+        self, coded: Sequence[Sequence[np.ndarray]], least: Sequence[int] | None = None
+    ) -> None:
+        """Codes from 0: of each column (outer), in each table (inner), shape (n,).
+
+        `least` is the least number of cells of each column; None: as many as are used.
+        """
+        used = [1 + max(int(codes.max(initial=0)) for codes in column) for column in coded]
+        sizes = used if least is None else list(map(max, used, least))
         self.starts = np.r_[0, np.cumsum(sizes)]
         tables = range(len(coded[0]))
         self.places = [
@@ -85,9 +91,18 @@ class Grams:
         hot[rows, places.ravel()] = 1
         return hot
 
-    def shares(self, table: int, weights: np.ndarray) -> np.ndarray | sparse.csr_array:
-        """Share of the records in each cell of each pair, shape (cells, cells)."""
-        hot, weights = self.hot[table], (weights / weights.sum()).astype(np.float32)
+    def shares(
+        self, table: int, weights: np.ndarray, places: np.ndarray | None = None
+    ) -> np.ndarray | sparse.csr_array:
+        """Share of the records in each cell of each pair, shape (cells, cells).
+
+        Args:
+            table: its number.
+            weights: of the records, shape (n,).
+            places: other cells of the same records than the table has, shape (n, columns).
+        """
+        hot = self.hot[table] if places is None else self._one_hot(places)
+        weights = (weights / weights.sum()).astype(np.float32)
         weighted = hot * weights[:, None] if self.dense else sparse.diags_array(weights) @ hot
         return hot.T @ weighted
 
@@ -140,7 +155,8 @@ class Pairs:
     def __init__(self, cells: Cells, names: Sequence[str]) -> None:
         self.names = list(names)
         self.numeric = [i for i, name in enumerate(names) if name in cells.numbers]
-        self.paper = Grams([paper_codes(cells, name) for name in names])
+        paper = [paper_codes(cells, name) for name in names]
+        self.paper = Grams(paper, [12 if name in cells.numbers else 1 for name in names])
         self.fixed = Grams([fixed_codes(cells, name) for name in names])
         tables = range(len(self.fixed.places))
         values = [[cells.numbers[names[i]][t] for i in self.numeric] for t in tables]
@@ -149,12 +165,23 @@ class Pairs:
 
     def summed(self, table: int, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Shares of all cells and correlations of all numbers of a weighted table."""
-        found = {key: getattr(self, key).shares(table, weights) for key in ("paper", "fixed")}
+        found = {"fixed": self.fixed.shares(table, weights)}
+        found["paper"] = self.paper.shares(table, weights, self._paper_places(table, weights))
         found["information"] = self.fixed.information(found["fixed"])
         if len(self.numeric) > 1:
             for key in ("values", "ranks"):
                 found[key] = correlations(getattr(self, key)[table].T, weights)
         return found
+
+    def _paper_places(self, table: int, weights: np.ndarray) -> np.ndarray:
+        """Cells of the paper form between the extremes of the records that have a weight."""
+        places, drawn = self.paper.places[table].copy(), weights > 0
+        for column, values in zip(self.numeric, _columns(self.values[table]), strict=True):
+            seen = values[drawn & ~np.isnan(values)]
+            edges = np.histogram_bin_edges(seen if len(seen) else np.zeros(1), bins=10)
+            codes = np.clip(np.searchsorted(edges, values, "right"), 1, 11)
+            places[:, column] = self.paper.starts[column] + codes
+        return places
 
     def matrices(self, real: dict, other: dict) -> dict[str, np.ndarray]:
         """Errors of each pair, symmetric (columns, columns): percent, or differences in [0, 2]."""
@@ -181,6 +208,10 @@ class Pairs:
             told[np.ix_(self.numeric, self.numeric)] = found["ranks"]
         np.fill_diagonal(told, 1)
         return told
+
+
+def _columns(values: np.ndarray | None) -> np.ndarray:
+    return np.zeros((0, 0)) if values is None else values.T
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

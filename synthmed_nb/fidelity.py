@@ -336,7 +336,8 @@ def fidelity(
         column_fidelity(whole, schema.column(n), owners[0], wasserstein(ladders, n)) for n in names
     ]
     all_found = [found] if near is None else [found, near]
-    told = measures(all_found, len(names), people, paper)
+    gaps = missingness(whole, names, owners)
+    told = measures(all_found, len(names), len(gaps.names), people, paper)
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     return Fidelity(
         score=score_of(found, *seen["XGBoost"]),
@@ -344,7 +345,7 @@ def fidelity(
         detections=[one for one, _ in seen.values()],
         columns=columns,
         pairs=pair_fidelity(pairs, people[0]),
-        missingness=missingness(whole, names, owners),
+        missingness=gaps,
         density=density(cells, units[0]),
         rare=rare_levels(whole, owners[0]),
         caps=caps(sizes, [len(t) for t in four[2:]], names),

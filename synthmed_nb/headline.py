@@ -6,18 +6,26 @@
 __all__ = ['SENTENCE', 'abouts', 'measures', 'Score', 'score_of', 'detection_measure']
 
 # %% ../nbs/54_headline.ipynb #imports
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel
 
+from .associations import TRIPLES
 from .companions import About, Measure, Resampled, companions, ratio_of
 from .detection import Detection, Told
 
 # %% ../nbs/54_headline.ipynb #abouts
-def abouts(columns: int) -> dict[str, About]:
-    """What the errors that `measures` finds are called, in the order of the tables."""
-    pairs = max(columns * (columns - 1) // 2, 1)
+def abouts(columns: int, gapped: int) -> dict[str, About]:
+    """What the errors are called, in the order of the tables.
+
+    Args:
+        columns: number of columns.
+        gapped: number of columns with gaps.
+    """
+    pairs, gapped = max(math.comb(columns, 2), 1), max(gapped, 1)
+    triples = max(min(math.comb(columns, 3), TRIPLES), 1)
     high = {"family": "records", "unit": "share", "parts": None}
     sharp = {"family": "pairs", "unit": "difference", "parts": None}
     told = {
@@ -30,10 +38,11 @@ def abouts(columns: int) -> dict[str, About]:
         "fixed": About(name="Trend", family="pairs", parts=pairs),
         "ranks": About(name="rank association", **sharp),
         "information": About(name="mutual information", **sharp),
-        "threes": About(name="three-way marginals", family="pairs"),
-        "rates": About(name="missing rates", family="missing", unit="points"),
+        "threes": About(name="three-way marginals", family="pairs", parts=triples),
+        "rates": About(name="missing rates", family="missing", unit="points", parts=gapped),
         "patterns": About(name="missing patterns", family="missing"),
-        "dependent": About(name="dependent missingness", family="missing", unit="points"),
+        "dependent": About(name="dependent missingness", family="missing", unit="points",
+                           parts=gapped * max(columns - 1, 1)),
         "broken": About(name="rule violations", family="rules"),
     }  # fmt: skip
     for form in ("paper", "fixed"):
@@ -44,13 +53,17 @@ def abouts(columns: int) -> dict[str, About]:
 
 # %% ../nbs/54_headline.ipynb #measures
 def measures(
-    found: Sequence[Resampled], columns: int, people: Sequence[int], paper: dict[str, float]
+    found: Sequence[Resampled],
+    columns: int,
+    gapped: int,
+    people: Sequence[int],
+    paper: dict[str, float],
 ) -> list[Measure]:
     """All measures with companions, in the order of `abouts`.
 
     Args:
         found: errors and their draws.
-        columns: number of columns.
+        columns, gapped: number of columns, and of those with gaps.
         people: patients of T and H.
         paper: errors of the whole tables, by name; they take the place of those of the cut ones.
     """
@@ -58,7 +71,7 @@ def measures(
     drawn = {name: d for f in found for name, d in f.draws.items()}
     for name, value in paper.items():
         values[name] = np.r_[value, values[name][1:]]
-    told = {name: about for name, about in abouts(columns).items() if name in values}
+    told = {name: about for name, about in abouts(columns, gapped).items() if name in values}
     return companions(Resampled(values, drawn), told, people)
 
 # %% ../nbs/54_headline.ipynb #score

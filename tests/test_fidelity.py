@@ -109,7 +109,7 @@ def test_intervals_of_ratios_hold_their_promise():
         four = [patients(n, 10 * seed + i) for i, n in enumerate((500, 500, 250, 250))]
         cells, units = Cells.of(four, SCHEMA), [np.arange(len(t)) for t in four]
         found, _ = table_measures(cells, units, SCHEMA, seed)
-        named = {k: v for k, v in abouts(len(NAMES)).items() if k in about}
+        named = {k: v for k, v in abouts(len(NAMES), 2).items() if k in about}
         held += [m.ratio_low <= 1 <= m.ratio_high for m in companions(found, named, (500, 250))]
     assert len(held) == 60 and np.mean(held) >= 0.9
 
