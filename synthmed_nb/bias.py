@@ -304,8 +304,8 @@ def fairness_gaps(
     """
     cases = [(scored, model, t) for scored in columns for model in LEARNERS for t in (0, 1)]
     rng, parts = np.random.default_rng([seed, 54]), []
-    for start in range(-1, REPLICATES, AT_ONCE):  # in parts, to spare memory; the estimate first
-        weights = draws(units, AT_ONCE, rng) if start >= 0 else np.ones((1, len(y)))
+    for part in range(1 + REPLICATES // AT_ONCE):  # to spare memory; the estimate comes first
+        weights = draws(units, AT_ONCE, rng) if part else np.ones((1, len(y)))
         parts.append(
             [
                 group_metrics(y, told[t][m].chances[0], told[t][m].flags[0], scored.rows, weights)
@@ -318,7 +318,7 @@ def fairness_gaps(
         said = zip(told[t][model].chances[1:], told[t][model].flags[1:], strict=True)
         blocks = [group_metrics(y, *pair, scored.rows, one) for pair in said]
         noise = training_noise(np.concatenate(blocks, axis=2), rng)
-        gaps.append(spread_over_groups(metrics[:, :, 1 : REPLICATES + 1] + noise))
+        gaps.append(spread_over_groups(metrics[:, :, 1:] + noise))
     found = []
     for k in range(0, len(cases), 2):
         (scored, model, _), spread = cases[k], (gaps[k + 1] - gaps[k]).std(axis=1, ddof=1)
@@ -395,7 +395,7 @@ def _fairness(
     holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
     units = units_of(holdout, schema)
     if classes != 2:
-        return [], "the target has more than two classes" if classes > 2 else "one class only"
+        return [], f"the target has {'more than two classes' if classes > 2 else 'one class'}"
     groups = splits(Cells.of(tables, schema), schema, names, units_of(tables[0], schema))
     scored = [scored_groups(s, s.codes[2][known[2]], y, units) for s in groups]
     scored = [s for s in scored if len(s.labels) > 1]
