@@ -318,6 +318,17 @@ def group_sentence(why: str, groups: Sequence[GroupFidelity]) -> str:
     )
 
 # %% ../nbs/53_bias.ipynb #measure
+def _check_balance(schema: Schema, balanced: pd.DataFrame | None, balance: str | None) -> None:
+    if (balanced is None) != (balance is None):
+        raise InputError(
+            "only one of balanced= and balance= is given",
+            rule="a balanced table goes with the column that balances it",
+            fix="give both, or neither",
+        )
+    if balance is not None:
+        schema.column(balance)
+
+
 def _fairness(
     tables: Sequence[pd.DataFrame], schema: Schema, names: Sequence[str], seed: int
 ) -> tuple[list[tuple[Fairness, float]], str]:
@@ -377,14 +388,7 @@ def bias(
         InputError: if a table lacks a column or has too few records, `groups` or `balance` name
             none, or only one of `balanced` and `balance` is there.
     """
-    if (balanced is None) != (balance is None):
-        raise InputError(
-            "only one of balanced= and balance= is given",
-            rule="a balanced table goes with the column that balances it",
-            fix="give both, or neither",
-        )
-    if balance is not None:
-        schema.column(balance)
+    _check_balance(schema, balanced, balance)
     tables = check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
     say, whole = progress or (lambda done, note: None), 1 if balanced is None else 2
     names = protected_columns(tables[0], schema, groups)
