@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROTECTED', 'MOST_COLUMNS', 'MOST_LEVELS', 'MOST_GROUPS', 'GROUP_PATIENTS', 'GROUP_RECORDS', 'GROUP_ROWS',
-           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'WIDER', 'protected_columns', 'Split', 'split_groups', 'splits',
+           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'WIDER',
+           'protected_columns', 'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics',
            'weighted_errors', 'ratio_interval', 'GroupFidelity', 'group_errors', 'subgroups']
 
 # %% ../nbs/52_subgroups.ipynb #imports
@@ -23,6 +24,7 @@ from .columns import Column, InputError, words
 from .companions import draws
 from .diversity import compact, states
 from .schema import Schema
+from .scores import weighted_auc
 
 # %% ../nbs/52_subgroups.ipynb #constants
 PROTECTED = {"sex", "gender", "race", "racial", "ethnic", "ethnicity", "age", "insurance"}
@@ -31,6 +33,8 @@ MOST_COLUMNS, MOST_LEVELS, MOST_GROUPS = 4, 6, 24
 GROUP_PATIENTS, GROUP_RECORDS = 50, 20
 GROUP_ROWS, GROUP_COLUMNS = 10_000, 30
 GROUP_REPLICATES = 40
+METRICS = ("TPR", "FPR", "calibration", "AUC")
+SCORED_PATIENTS, SCORED_SIDE = 50, 25  # in the holdout: all, and cases as well as others
 
 # %% ../nbs/52_subgroups.ipynb #protected
 def protected_columns(
@@ -112,6 +116,74 @@ def splits(cells: Cells, schema: Schema, names: Sequence[str], units: np.ndarray
         count += len(split.labels)
         if split.labels and count <= MOST_GROUPS:
             found.append(split)
+    return found
+
+# %% ../nbs/52_subgroups.ipynb #able
+@dataclass(frozen=True)
+class Scored:
+    """The groups of one column that can be scored in the holdout.
+
+    Attributes:
+        column: its name.
+        labels: names of the groups, at least two.
+        rows: holdout rows of each.
+        people: patients of each: cases, others, all; shape (3, groups).
+    """
+
+    column: str
+    labels: list[str]
+    rows: list[np.ndarray] = field(repr=False)
+    people: np.ndarray = field(repr=False)
+
+
+def scored_groups(split: Split, codes: np.ndarray, y: np.ndarray, units: np.ndarray) -> Scored:
+    """Groups of a split with enough holdout patients on both sides.
+
+    Args:
+        split: of the columns' tables.
+        codes: group of each holdout record, shape (m,).
+        y: 0 or 1 for each.
+        units: patient codes of each.
+    """
+    labels, rows, people = [], [], []
+    for code, label in enumerate(split.labels, start=1):
+        here = np.flatnonzero(codes == code)
+        cases, others = (len(np.unique(units[here[y[here] == side]])) for side in (1, 0))
+        everyone = len(np.unique(units[here]))
+        if everyone >= SCORED_PATIENTS and min(cases, others) >= SCORED_SIDE:
+            labels.append(label)
+            rows.append(here)
+            people.append([cases, others, everyone])
+    return Scored(split.column, labels, rows, np.array(people).reshape(-1, 3).T)
+
+# %% ../nbs/52_subgroups.ipynb #metrics
+def group_metrics(
+    y: np.ndarray,
+    chances: np.ndarray,
+    flags: np.ndarray,
+    groups: Sequence[np.ndarray],
+    weights: np.ndarray,
+) -> np.ndarray:
+    """TPR, FPR, calibration and AUC of each group, for each row of weights.
+
+    Args:
+        y: 0 or 1, shape (m,).
+        chances: predicted, shape (m,).
+        flags: bool, shape (m,).
+        groups: row numbers of each group.
+        weights: of the records, non-negative, shape (replicates, m).
+
+    Returns:
+        Shape (4, groups, replicates), in the order of `METRICS`.
+    """
+    found = np.empty((len(METRICS), len(groups), len(weights)))
+    for i, rows in enumerate(groups):
+        w, case, chance, flag = weights[:, rows], y[rows], chances[rows], flags[rows]
+        cases, others = np.maximum(w @ case, 1e-9), np.maximum(w @ (1 - case), 1e-9)
+        found[0, i] = w @ (case * flag) / cases
+        found[1, i] = w @ ((1 - case) * flag) / others
+        found[2, i] = w @ (chance - case) / (cases + others)
+        found[3, i] = np.nan_to_num(weighted_auc(case > 0, chance, w), nan=0.5)
     return found
 
 # %% ../nbs/52_subgroups.ipynb #errors
