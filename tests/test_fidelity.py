@@ -327,7 +327,7 @@ def test_a_result_is_json_and_comes_back(second):
     text = json.dumps(second.model_dump(mode="json"), allow_nan=False)
     assert Evaluation.model_validate_json(text) == second
     page = second._repr_html_()
-    assert page.count("<tr>") == 11 and f"{second.fidelity.shape.value:.2f} %" in page
+    assert page.count("<tr>") == 12 and f"{second.fidelity.shape.value:.2f} %" in page
 
 
 def test_inputs_are_left_alone(real):
