@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRAINING_ROWS', 'LEVEL_ROWS', 'MOST_LEVELS', 'TREES', 'MOST_CODES', 'MODELS', 'IMPORTANCE_ROWS', 'IMPORTANCE_COLUMNS',
-           'SHUFFLES', 'Features', 'fit_features', 'target_codes', 'linear_model', 'forest_model', 'boosted_model',
-           'histogram_model', 'Learned', 'learn', 'predictions', 'importance', 'leading']
+           'SHUFFLES', 'CELLS', 'Features', 'fit_features', 'target_codes', 'linear_model', 'forest_model',
+           'boosted_model', 'histogram_model', 'Learned', 'learn', 'predictions', 'importance', 'leading']
 
 # %% ../nbs/46_learners.ipynb #imports
 import warnings
@@ -236,7 +236,7 @@ def predictions(
     return [one.predict(one.rows(test)) for one in learn(train, y, schema, classes, seed)]
 
 # %% ../nbs/46_learners.ipynb #importance
-IMPORTANCE_ROWS, IMPORTANCE_COLUMNS, SHUFFLES = 2_000, 30, 2
+IMPORTANCE_ROWS, IMPORTANCE_COLUMNS, SHUFFLES, CELLS = 2_000, 30, 2, 2_000_000
 
 
 def importance(
@@ -260,18 +260,18 @@ def importance(
     """
     rows, rng = learned.rows(test), np.random.default_rng([seed, 5])
     rows = rows.toarray() if sparse.issparse(rows) else rows
-    blocks, start = learned.features.blocks(learned.form), score(learned.predict(rows))
+    blocks, whole = learned.features.blocks(learned.form), score(learned.predict(rows))
     orders = [rng.permutation(len(rows)) for _ in range(SHUFFLES)]
-
-    def lost(block: slice) -> float:
-        kept, left = rows[:, block].copy(), []
-        for order in orders:
-            rows[:, block] = kept[order]
-            left.append(score(learned.predict(rows)))
-        rows[:, block] = kept
-        return start - float(np.mean(left))
-
-    return np.array([lost(blocks[name]) for name in names])
+    jobs, left = [(blocks[name], order) for name in names for order in orders], []
+    together = max(1, CELLS // rows.size)  # predicted in one call
+    for start in range(0, len(jobs), together):
+        some = jobs[start : start + together]
+        copies = np.repeat(rows[None], len(some), axis=0)
+        for copy, (block, order) in zip(copies, some, strict=True):
+            copy[:, block] = rows[order, block]
+        said = learned.predict(copies.reshape(-1, rows.shape[1]))
+        left += [score(part) for part in np.split(said, len(some))]
+    return whole - np.array(left).reshape(len(names), SHUFFLES).mean(1)
 
 
 def leading(learned: Sequence[Learned], most: int = IMPORTANCE_COLUMNS) -> list[str]:
