@@ -173,6 +173,7 @@ def test_a_holdout_of_one_class_and_none_at_all(real):
     result = utility(train, holdout[holdout["ill"] == "no"], train, schema("ill"))
     assert result.trtr == result.tstr == 0.5
     assert utility(train, holdout[:0], train, schema("ill")) is None
+    assert utility(train, holdout[:10], train, schema("age")) is None  # ten patients
     assert utility(train, holdout.assign(ill=None), train, schema("ill")) is None
 
 
@@ -181,6 +182,8 @@ def test_levels_and_gaps_that_training_never_saw(real):
     full = train.assign(ward="C", bmi=train["bmi"].fillna(25))
     result = utility(train, holdout.assign(ward="Z"), full, schema("ill"))
     assert np.isfinite(list(numbers_of(result))).all()
+    result = utility(train, holdout, train.assign(bmi=np.nan, ward=None), schema("ill"))
+    assert np.isfinite(list(numbers_of(result))).all() and result.coefficients.covered < 1
 
 
 def test_no_target_no_utility(real):
@@ -562,6 +565,9 @@ def test_follow_up_with_gaps_and_without_events(lives):
     never = [*lives[:2], lives[2].assign(ill="no")]
     found = survival_of(followed(never, layout, NAMES), layout, NAMES)
     assert found.c_synthetic == 0.5 and found.rmst_synthetic == found.horizon
+    all_dead = [*lives[:2], lives[2].assign(ill="yes")]
+    curve = survival_of(followed(all_dead, layout, NAMES), layout, NAMES).synthetic
+    assert np.isfinite([curve.survival, curve.low, curve.high]).all()
     with pytest.raises(InputError, match="train table"):
         few = lives[0].assign(ill=np.where(np.arange(600) < 10, "yes", "no"))
         followed([few, *lives[1:]], layout, NAMES)
