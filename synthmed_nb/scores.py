@@ -163,7 +163,7 @@ def metrics_of(y: np.ndarray, units: np.ndarray, classes: int) -> dict[str, Metr
         return {"R2": Metric("high", weighted_r2), "RMSE": Metric("low", weighted_rmse, fine)}
     told = told_classes(y, units, classes)
     smallest = min((len(np.unique(units[y == c])) for c in told), default=0)
-    whole, part = (nice(5 / max(n, 5)) for n in (len(np.unique(units)), smallest))
+    whole, part = (nice(5 / max(n, 5)) for n in (len(np.unique(units)), smallest * len(told)))
     return {
         "AUC": Metric("high", partial(macro_auc, classes=told)),
         "average precision": Metric("high", partial(macro_precision, classes=told)),

@@ -138,7 +138,7 @@ def kaplan_meier(one: Followed, grid: np.ndarray, *, real: bool) -> Curve:
     found = SurvfuncRight(one.time, one.event.astype(int))
     place = np.searchsorted(found.surv_times, grid, "right")
     share = np.r_[1.0, found.surv_prob][place]
-    error = np.r_[0.0, found.surv_prob_se][place]
+    error = np.nan_to_num(np.r_[0.0, found.surv_prob_se][place])  # of a curve that is at 0
     inner = np.clip(share, 1e-9, 1 - 1e-9)
     margin = 1.96 * error / (inner * np.abs(np.log(inner)))
     ends = share ** np.exp(margin), share ** np.exp(-margin)

@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel
 from scipy.stats import kendalltau
 
+from .bars import safe_count
 from .cells import check_tables, units_of
 from .coefficients import Coefficients, coefficients
 from .columns import InputError
@@ -365,8 +366,8 @@ def utility(
         progress: called with the share done, in [0, 1], and a note.
 
     Returns:
-        The scores; None without a target, with no holdout record to test on, or where no class
-        and its rest have 11 patients each in the holdout.
+        The scores; None without a target, with fewer than 11 holdout patients to test on, or where
+        no class and its rest have 11 each.
 
     Raises:
         InputError: if a table lacks a column or has too few records, or follow-up is not told.
@@ -380,7 +381,8 @@ def utility(
     tables = check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
     follow = followed(tables, schema, survival) if survival else None
     (train, holdout, synthetic), (y_train, y, y_synthetic), classes = _known(tables, schema)
-    if not len(y) or (classes and not told_classes(y, units_of(holdout, schema), classes)):
+    units = units_of(holdout, schema)
+    if not safe_count(len(np.unique(units))) or (classes and not told_classes(y, units, classes)):
         return None
     learned, parts = [], trainings(train, y_train, synthetic, y_synthetic, seed)
     for source, part in zip(SOURCES, parts, strict=True):

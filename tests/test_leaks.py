@@ -194,6 +194,8 @@ def test_public_classes_that_hold_rows_were_looked_at():
         "cells",
         "learners",
         "scores",
+        "coefficients",
+        "survival",
         "utility",
         "conditions",
         "membership",
