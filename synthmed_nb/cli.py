@@ -146,8 +146,9 @@ def _sample_options(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> int:
     """Make one page of evidence from the JSON of `evaluate` or `audit`.
 
-    The page is one file and loads nothing from anywhere. Reports are fidelity, with `-p evaluation
-    fidelity.json`, and privacy, with `-p audit audit.json`. Without -p it is about an example.
+    The page is one file and loads nothing from anywhere. Reports are fidelity and utility, with `-p
+    evaluation fidelity.json`, privacy, with `-p audit audit.json`, and release, with both. Without
+    -p it is about an example; with `-p pages True` it links to the other pages beside it.
     """
     from synthmed_nb.reports import report
 
@@ -156,7 +157,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="fidelity or privacy")
+    parser.add_argument("name", metavar="NAME", help="release, fidelity, utility or privacy")
     parser.add_argument(
         "-p", dest="parameter", metavar=("NAME", "VALUE"), nargs=2, action="append", default=[],
         help="a parameter of the report (repeatable)",
@@ -186,7 +187,7 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         holdout=holdout, inputs=inputs, parameters=given, stages=stages,
     )  # fmt: skip
     print(summary(manifest))
-    for name in ("fidelity.html", "privacy.html", "release" if manifest.release else "private"):
+    for name in ("release.html", "release" if manifest.release else "private"):
         print(f"{'':<11} {out / name}")
     return manifest
 
@@ -194,7 +195,7 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
 def _run(args: argparse.Namespace) -> int:
     """Do everything for TABLE: split, fit, sample, evaluate, audit, reports, release gate.
 
-    DIR gets two pages, manifest.json and private/ (model, splits, synthetic table, JSON of each
+    DIR gets four pages, manifest.json and private/ (model, splits, synthetic table, JSON of each
     step), which does not leave. release/ (synthetic table as Parquet and CSV, pages) is there only
     if the audit says PASS, or if --override gives a reason, which manifest and page then show.
     Exit code 1: all done, but there is no release.
@@ -203,7 +204,7 @@ def _run(args: argparse.Namespace) -> int:
     if _whole(args, files, lambda: read(args.table, args)).release:
         return 0
     print(
-        "synthmed run: no release: the audit did not pass; see privacy.html, or give a reason "
+        "synthmed run: no release: the audit did not pass; see release.html, or give a reason "
         "with --override",
         file=sys.stderr,
     )

@@ -16,11 +16,12 @@ from pydantic import BaseModel
 
 from .auditing import Audit, audit
 from .evaluation import Evaluation, evaluate
-from .reports import WAYS_OUT, report
+from .reports import PAGES, report, report_parameters
 from .runs import Manifest, Stages, abandon, begin, duration, finish, gate, versions
 from .schema import InputError, Schema
 from .synthesizer import Floors, Synthesizer
 from .tables import fingerprint, read_table, write_table, write_text
+from .words import WAYS_OUT
 
 # %% ../nbs/74_pipeline.ipynb #options
 @dataclass(frozen=True, kw_only=True)
@@ -218,15 +219,12 @@ def _chain(
     with stages.stage("reports") as tell:
         provenance = private / "provenance.json"
         _write_json(draft, provenance, exclude={"stages", "outputs"})
-        report(
-            "fidelity", out / "fidelity.html",
-            evaluation=str(private / "evaluation.json"), manifest=str(provenance),
-        )  # fmt: skip
-        tell(0.5, "one page of two")
-        report(
-            "privacy", out / "privacy.html",
-            audit=str(private / "audit.json"), manifest=str(provenance),
-        )  # fmt: skip
+        files = {name: private / f"{name}.json" for name in ("evaluation", "audit")}
+        for done, page in enumerate(PAGES):
+            tell(done / len(PAGES), f"the {page} page")
+            taken = {p.name for p in report_parameters(page)} & set(files)
+            inputs = {name: str(files[name]) for name in sorted(taken)}
+            report(page, out / f"{page}.html", manifest=str(provenance), pages=True, **inputs)
     with stages.stage("release"):
         draft = draft.model_copy(update={"stages": list(stages.done)})
         return finish(out, draft, tables)

@@ -174,7 +174,7 @@ def versions() -> dict[str, str]:
     return found
 
 # %% ../nbs/70_runs.ipynb #layout
-PAGES = ("fidelity", "privacy")
+PAGES = ("release", "fidelity", "utility", "privacy")
 BEGUN = "unfinished.json"  # stands there while a run goes on, and after one that failed
 OURS = ("release", "manifest.json", ".release", BEGUN, "private")
 ENDINGS = (".html", ".provenance.json", ".failed.ipynb")

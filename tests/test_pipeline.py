@@ -9,7 +9,7 @@ import pytest
 
 from synthmed_nb import datasets, pipeline
 from synthmed_nb.pipeline import Options, run
-from synthmed_nb.reports import ReportError
+from synthmed_nb.reports import PAGES, ReportError
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.tables import file_sha256, read_table
 
@@ -20,8 +20,8 @@ PRIVATE = {
     "synthetic.parquet", "synthetic.csv", "evaluation.json", "audit.json", "provenance.json",
 }  # fmt: skip
 TOP = {
-    "manifest.json", "private", "fidelity.html", "privacy.html", "fidelity.provenance.json",
-    "privacy.provenance.json",
+    "manifest.json", "private",
+    *(f"{page}.{ending}" for page in PAGES for ending in ("html", "provenance.json")),
 }  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_pages_show_the_numbers_of_the_manifest(base):
         page: " ".join(
             unescape(re.sub(r"<[^>]+>", " ", (out / f"{page}.html").read_text())).split()
         )
-        for page in ("fidelity", "privacy")
+        for page in PAGES
     }
     for shown in (
         f"{found['fidelity_score']:.1f} %",
@@ -132,7 +132,7 @@ def test_pages_show_the_numbers_of_the_manifest(base):
 
 def test_no_path_and_no_time_on_the_pages(base):
     out, _ = base
-    for page in ("fidelity", "privacy"):
+    for page in PAGES:
         text = (out / f"{page}.html").read_text()
         assert str(out) not in text and "/private" not in text
         assert not re.search(r"\b\d\d:\d\d\b", text)
@@ -142,8 +142,7 @@ def test_a_second_run_gives_the_same_bytes(base, table, schema):
     """Also into the same folder, where nothing of the run before may be left."""
     out, first = base
     watched = [
-        "fidelity.html",
-        "privacy.html",
+        *(f"{page}.html" for page in PAGES),
         "private/synthetic.csv",
         "private/synthetic.parquet",
     ]
@@ -169,7 +168,7 @@ def test_another_seed_gives_other_rows(base, table, schema, tmp_path, judged):
 def test_the_gate_is_open_on_pass(table, schema, tmp_path, judged):
     judged("PASS")
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50, override="just in case"))
-    released = {"synthetic.parquet", "synthetic.csv", "fidelity.html", "privacy.html"}
+    released = {"synthetic.parquet", "synthetic.csv", *(f"{page}.html" for page in PAGES)}
     assert manifest.release and manifest.override is None
     assert names(tmp_path / "release") == released
     assert {name for name in manifest.outputs if "/" in name} == {f"release/{r}" for r in released}
@@ -186,7 +185,7 @@ def test_the_gate_is_shut_otherwise(verdict, table, schema, tmp_path, judged):
     judged(verdict)
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50))
     assert not manifest.release and not (tmp_path / "release").exists()
-    assert set(manifest.outputs) == {"fidelity.html", "privacy.html"}
+    assert set(manifest.outputs) == {f"{page}.html" for page in PAGES}
 
 
 def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, judged, monkeypatch):
@@ -197,8 +196,9 @@ def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, ju
     manifest = run(table, schema, tmp_path, options)
     assert manifest.release and manifest.override == "agreed with the officer & board"
     assert json.loads((tmp_path / "manifest.json").read_text())["override"] == manifest.override
-    for page in (tmp_path / "privacy.html", tmp_path / "release" / "privacy.html"):
-        assert "agreed with the officer &amp; board" in page.read_text()
+    for folder in (tmp_path, tmp_path / "release"):
+        for page in ("release", "privacy"):
+            assert "agreed with the officer &amp; board" in (folder / f"{page}.html").read_text()
 
 
 def test_an_audit_of_another_table_opens_nothing(table, schema, tmp_path, judged):
