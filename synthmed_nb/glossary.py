@@ -12,6 +12,7 @@ from .markup import text
 
 # %% ../nbs/68_glossary.ipynb #people
 _PATIENTS = {
+    "policy": "How much an attack may find at most for a table to pass; our own choice, not law.",
     "holdout": "Real patients kept aside; nothing was made from them, so they are the test.",
     "inference": "Guessing a secret of a person from what else is known about them.",
     "linkage": "Finding that two records belong to the same person.",
@@ -31,6 +32,7 @@ _PATIENTS = {
 
 # %% ../nbs/68_glossary.ipynb #measures
 _MEASURES = {
+    "Bonferroni": "Widening intervals so that all of them hold together, however many are asked.",
     "alpha-precision": "How many synthetic records lie among the real ones; low: impossible "
     "patients.",
     "AUC": "How often, of two records, the right one gets the higher score; 0.5 is guessing, 1 is "
@@ -61,6 +63,10 @@ _MEASURES = {
 
 # %% ../nbs/68_glossary.ipynb #models
 _MODELS = {
+    "accuracy": "The share of patients for whom a model is right.",
+    "F1": "How well a model finds the cases without false alarms, in one number; 1 is perfect.",
+    "Kendall": "Agreement of two orders; 1 is the same, 0 is no relation, -1 is reversed.",
+    "RMSE": "The typical distance of a prediction from the truth, in the unit of the target.",
     "average precision": "How many of those whom a model calls ill are ill, averaged over all "
     "ways to draw the line.",
     "Brier score": "The mean squared distance between a predicted probability and what happened; "
