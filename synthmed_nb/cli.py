@@ -148,7 +148,7 @@ def _report(args: argparse.Namespace) -> int:
 
     The page is one file and loads nothing from anywhere. Reports are fidelity and utility, with
     `-p evaluation evaluation.json`, privacy, with `-p audit audit.json`, and release, with both.
-    Without -p it is about an example.
+    Without -p it is about an example; with `-p pages True` it links to those beside it.
     """
     from synthmed_nb.reports import report
 
@@ -167,7 +167,7 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 # %% ../nbs/79_cli.ipynb #whole
 def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callable) -> Any:
     """Read and check, then let the pipeline do the rest; returns the manifest."""
-    from synthmed_nb.runs import PAGES, Stages, check_folder
+    from synthmed_nb.runs import Stages, check_folder
     from synthmed_nb.tables import file_sha256
 
     out = check_folder(args.out)
@@ -189,8 +189,7 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         holdout=holdout, inputs=inputs, parameters=given, stages=stages,
     )  # fmt: skip
     print(summary(manifest))
-    pages = [f"{page}.html" for page in PAGES]
-    for name in (*pages, "release" if manifest.release else "private"):
+    for name in ("release.html", "release" if manifest.release else "private"):
         print(f"{'':<11} {out / name}")
     return manifest
 
@@ -207,7 +206,7 @@ def _run(args: argparse.Namespace) -> int:
     if _whole(args, files, lambda: read(args.table, args)).release:
         return 0
     print(
-        "synthmed run: no release: the audit did not pass; see privacy.html, or give a reason "
+        "synthmed run: no release: the audit did not pass; see release.html, or give a reason "
         "with --override",
         file=sys.stderr,
     )

@@ -10,70 +10,86 @@ import re
 
 from .markup import text
 
-# %% ../nbs/68_glossary.ipynb #terms
-TERMS = {
+# %% ../nbs/68_glossary.ipynb #people
+_PATIENTS = {
+    "policy": "How much an attack may find at most for a table to pass; our own choice, not law.",
+    "holdout": "Real patients kept aside; nothing was made from them, so they are the test.",
+    "inference": "Guessing a secret of a person from what else is known about them.",
+    "linkage": "Finding that two records belong to the same person.",
+    "member": "A patient whose record the synthetic table was made from.",
+    "non-member": "A patient of the same kind whose record the synthetic table was not made "
+    "from.",
+    "population": "All people that the patients stand for, in the table or not.",
+    "reference": "Other real patients, who stand for what an attacker knows from elsewhere.",
+    "singling out": "Describing a person so that the description fits nobody else.",
+    "synthetic": "Drawn by the model; no record of a real person.",
+    "TPR at 1 % FPR": "The share of members that an attacker finds who wrongly accuses 1 in 100 "
+    "non-members; guessing finds 1 %.",
+    "TPR at 10 % FPR": "The share of members that an attacker finds who wrongly accuses 10 in 100 "
+    "non-members; guessing finds 10 %.",
+    "train": "The real patients from whose records the synthetic table was made.",
+}  # fmt: skip
+
+# %% ../nbs/68_glossary.ipynb #measures
+_MEASURES = {
+    "Bonferroni": "Widening intervals so that all of them hold together, however many are asked.",
     "alpha-precision": "How many synthetic records lie among the real ones; low: impossible "
     "patients.",
     "AUC": "How often, of two records, the right one gets the higher score; 0.5 is guessing, 1 is "
     "always right.",
     "authenticity": "The share of synthetic records that are not closer to a real record than "
     "its own nearest neighbour is; low: copies.",
-    "average precision": "How many of those whom a model calls ill are ill, averaged over all "
-    "ways to draw the line.",
     "beta-recall": "How many kinds of real records have a synthetic one near them; low: patients "
     "are missing.",
+    "C2ST": "Classifier two-sample test: a classifier learns to tell synthetic from real and is "
+    "tested on records that it has not seen.",
+    "dependent missingness": "Gaps that follow from another value, such as a test that is not "
+    "done on one ward.",
+    "detector": "A classifier that was trained to tell synthetic records from real ones.",
+    "floor": "What a perfect generator would score: other real patients in the place of the "
+    "synthetic ones.",
+    "interval": "The range that holds the true value in 95 of 100 such studies.",
+    "mutual information": "How much one column tells about another, of any form.",
+    "patient bootstrap": "An interval found by drawing the same patients again and again, each "
+    "with all of their records.",
+    "ratio to the floor": "An error divided by the floor; 1 means as good as other real patients.",
+    "Shape": "The error of single columns: the share of records that would have to change so "
+    "that the distributions agree, averaged.",
+    "Trend": "The error of pairs of columns: how far the way two columns go together is off, "
+    "averaged.",
+    "Wasserstein": "How far values have to be moved on average so that two distributions agree, "
+    "in standard deviations.",
+}  # fmt: skip
+
+# %% ../nbs/68_glossary.ipynb #models
+_MODELS = {
+    "accuracy": "The share of patients for whom a model is right.",
+    "F1": "How well a model finds the cases without false alarms, in one number; 1 is perfect.",
+    "Kendall": "Agreement of two orders; 1 is the same, 0 is no relation, -1 is reversed.",
+    "RMSE": "The typical distance of a prediction from the truth, in the unit of the target.",
+    "average precision": "How many of those whom a model calls ill are ill, averaged over all "
+    "ways to draw the line.",
     "Brier score": "The mean squared distance between a predicted probability and what happened; "
     "0 is perfect.",
     "C-index": "How often, of two patients, the one predicted to live longer does; 0.5 is "
     "guessing.",
-    "C2ST": "Classifier two-sample test: a classifier learns to tell synthetic from real and is "
-    "tested on records that it has not seen.",
     "calibration": "Whether of those who are given a risk of 20 % really 20 in 100 fall ill.",
-    "dependent missingness": "Gaps that follow from another value, such as a test that is not "
-    "done on one ward.",
-    "detector": "A classifier that was trained to tell synthetic records from real ones.",
     "entropy": "How evenly the records are spread over the values; more is more diverse.",
-    "floor": "What a perfect generator would score: other real patients in the place of the "
-    "synthetic ones.",
     "FPR": "False positive rate: the share of those without a trait who are said to have it.",
-    "holdout": "Real patients kept aside; nothing was made from them, so they are the test.",
-    "inference": "Guessing a secret of a person from what else is known about them.",
-    "interval": "The range that holds the true value in 95 of 100 such studies.",
     "Kaplan-Meier": "The share of patients still without the event at each time, with those who "
     "left counted as long as they were seen.",
-    "linkage": "Finding that two records belong to the same person.",
-    "member": "A patient whose record the synthetic table was made from.",
     "mode collapse": "A generator that repeats some kinds of patients and forgets others.",
-    "mutual information": "How much one column tells about another, of any form.",
-    "non-member": "A patient of the same kind whose record the synthetic table was not made "
-    "from.",
-    "patient bootstrap": "An interval found by drawing the same patients again and again, each "
-    "with all of their records.",
-    "population": "All people that the patients stand for, in the table or not.",
     "R2": "The share of the variation that a model explains; 1 is all, 0 is none.",
-    "ratio to the floor": "An error divided by the floor; 1 means as good as other real patients.",
-    "reference": "Other real patients, who stand for what an attacker knows from elsewhere.",
     "reliability curve": "Predicted risk against what happened, in groups of equal risk; a good "
     "model lies on the diagonal.",
     "RMST": "Restricted mean survival time: the mean time without the event up to a horizon.",
-    "Shape": "The error of single columns: the share of records that would have to change so "
-    "that the distributions agree, averaged.",
-    "singling out": "Describing a person so that the description fits nobody else.",
     "slope": "Of calibration: 1 is right, below 1 the model is too sure of itself.",
-    "synthetic": "Drawn by the model; no record of a real person.",
     "TPR": "True positive rate: the share of those with a trait who are found.",
-    "TPR at 1 % FPR": "The share of members that an attacker finds who wrongly accuses 1 in 100 "
-    "non-members; guessing finds 1 %.",
-    "TPR at 10 % FPR": "The share of members that an attacker finds who wrongly accuses 10 in 100 "
-    "non-members; guessing finds 10 %.",
-    "train": "The real patients from whose records the synthetic table was made.",
-    "Trend": "The error of pairs of columns: how far the way two columns go together is off, "
-    "averaged.",
     "TRTR": "Trained on real, tested on real: what can be reached.",
     "TSTR": "Trained on synthetic, tested on real: what the synthetic table is worth.",
-    "Wasserstein": "How far values have to be moved on average so that two distributions agree, "
-    "in standard deviations.",
 }  # fmt: skip
+
+TERMS = dict(sorted((_PATIENTS | _MEASURES | _MODELS).items(), key=lambda item: item[0].lower()))
 
 # %% ../nbs/68_glossary.ipynb #finding
 _KEYS = {term.lower() if term == term.lower() else term: term for term in TERMS}

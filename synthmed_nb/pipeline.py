@@ -18,9 +18,8 @@ from pydantic import BaseModel
 from .auditing import Audit, audit
 from .cards import write_cards
 from .evaluation import Evaluation, evaluate
-from .reports import report, report_parameters
+from .reports import PAGES, report, report_parameters
 from synthmed_nb.runs import (
-    PAGES,
     Manifest,
     Stages,
     abandon,

@@ -286,8 +286,8 @@ def panel(found: list[Light]) -> Html:
 
 # %% ../nbs/66_words.ipynb #next-steps
 NEXT = {  # by light and state
-    ("faithful", "no"): "The table is not faithful enough: train longer or on more patients, or "
-    "ask for less privacy. The fidelity page shows which columns go wrong.",
+    ("faithful", "no"): "The table is not faithful enough: allow more time for training, use more "
+    "patients, or ask for less privacy. The fidelity page shows which columns go wrong.",
     ("faithful", "unsure"): "Faithfulness is open: more held-out patients make its intervals "
     "narrower.",
     ("useful", "no"): "Do not train models on it in the place of real records. It may still serve "

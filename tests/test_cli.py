@@ -65,7 +65,10 @@ def steps(nhanes, tmp_path_factory):
         " --reference {0}/reference.parquet --synthetic {0}/synthetic.csv"
         " --schema {0}/schema.json --out {0}/audit.json",
         "report fidelity --out {0}/fidelity.html -p evaluation {0}/fidelity.json -p panels 2",
+        "report utility --out {0}/utility.html -p evaluation {0}/fidelity.json",
         "report privacy --out {0}/privacy.html -p audit {0}/audit.json",
+        "report release --out {0}/release.html -p evaluation {0}/fidelity.json"
+        " -p audit {0}/audit.json -p pages True",
     ):
         assert cli.main(words.format(folder).split()) == 0, words
     return folder
@@ -175,7 +178,7 @@ def test_the_auditor_is_audited(tmp_path, capsys):
 
 
 def test_reports_are_pages(steps):
-    for name in ("fidelity", "privacy"):
+    for name in ("release", "fidelity", "utility", "privacy"):
         page = (steps / f"{name}.html").read_text(encoding="utf-8")
         assert page.startswith("<!DOCTYPE html>") and "This is an example" not in page
 

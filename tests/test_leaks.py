@@ -159,7 +159,7 @@ def test_no_small_count_is_said_or_on_a_page(commands):
     out, said, _, _ = commands
     assert small_counts(said) == []
     pages = list(out.rglob("*.html"))
-    assert len(pages) == 3
+    assert len(pages) == 5
     for page in pages:
         shown = unescape(re.sub(r"<style.*?</style>|<[^>]+>", " ", page.read_text(), flags=re.S))
         assert small_counts(shown) == [], page.name

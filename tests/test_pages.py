@@ -1,17 +1,19 @@
-"""The pages in a real browser: nothing fails, nothing is fetched, every figure is drawn.
+"""The pages in a real browser: nothing fails or is fetched; all can be seen, printed, reached.
 
 Chromium is driven over its debugging pipe, so no port is opened and no package is needed.
 """
 
+import base64
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import time
 
 import pytest
-from report_pages import pages_of
+from report_pages import INPUTS, pages_of
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -134,27 +136,145 @@ def complaints(events, url):
     return found
 
 
-@pytest.mark.parametrize("kind", ["plain", "hostile"])
-@pytest.mark.parametrize("name", ["fidelity", "privacy"])
+each_page = pytest.mark.parametrize("name", INPUTS)
+each_kind = pytest.mark.parametrize("kind", ["plain", "hostile"])
+
+
+def shown(browser, url, width=1200, media="", colours="light"):
+    """Load a page at a width, on a screen or as in print, light or dark."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.page("Emulation.setDeviceMetricsOverride", **size)
+    features = [{"name": "prefers-color-scheme", "value": colours}]
+    browser.page("Emulation.setEmulatedMedia", media=media, features=features)
+    return browser.load(url)
+
+
+@each_kind
+@each_page
 def test_a_page_loads_in_silence(browser, kind, name):
     url = pages_of(kind)[name].as_uri()
-    assert complaints(browser.load(url), url) == []
+    assert complaints(shown(browser, url), url) == []
     assert browser.ask("document.title") == browser.ask("document.querySelector('h1').textContent")
     pictures = browser.ask("[...document.images].map(i => [i.complete, i.naturalWidth])")
-    assert pictures and all(complete and width > 100 for complete, width in pictures)
+    assert all(complete and width > 100 for complete, width in pictures)
+    assert pictures or name == "release"
     assert browser.ask("document.styleSheets.length && getComputedStyle(document.body).margin") == (
         "0px"
     )
     assert browser.ask("document.scripts.length") == 0
 
 
-@pytest.mark.parametrize("name", ["fidelity", "privacy"])
-@pytest.mark.parametrize("width", [1200, 700])
-def test_nothing_sticks_out_of_a_page(browser, name, width):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.page("Emulation.setDeviceMetricsOverride", **size)
-    browser.load(pages_of("hostile")[name].as_uri())
+@each_kind
+@each_page
+@pytest.mark.parametrize("width", [1200, 700, 390])
+def test_nothing_sticks_out_of_a_page(browser, kind, name, width):
+    shown(browser, pages_of(kind)[name].as_uri(), width)
     assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask(OUTSIDE) == []
+
+
+# Elements that end right of the window and are in no box that scrolls.
+OUTSIDE = """[...document.querySelectorAll('body *:not(.skip)')].filter(
+    e => !e.closest('.scroll') &&
+    e.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+).map(e => e.outerHTML)"""
+
+# Texts with less contrast than WCAG 2.1 AA asks for: 4.5, or 3 for large letters.
+PALE = """(() => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => {
+    const [r, g, b] = parts(colour).map(v => v / 255).map(
+      v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const opaque = colour => (c => c.length < 4 || c[3] === 1)(parts(colour));
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if (opaque(colour)) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+    const style = getComputedStyle(e), size = parseFloat(style.fontSize);
+    const [a, b] = [light(style.color), light(behind(e))].sort((x, y) => y - x);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) found.push(e.textContent.slice(0, 60));
+  }
+  return found;
+})()"""
+
+
+@each_page
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(browser, name, colours):
+    shown(browser, pages_of("plain")[name].as_uri(), colours=colours)
+    ground = browser.ask("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (colours == "light")
+    assert browser.ask(PALE) == []
+    grounds = "[...document.images].map(i => getComputedStyle(i).backgroundColor)"
+    assert set(browser.ask(grounds)) <= {"rgb(255, 255, 255)"}  # figures keep their white card
+
+
+def test_pale_text_is_noticed(browser, tmp_path):
+    page = "<!DOCTYPE html><title>x</title><p style='color:#888'>pale</p><p>dark</p>"
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    shown(browser, (tmp_path / "page.html").as_uri())
+    assert browser.ask(PALE) == ["pale"]
+
+
+PAPER = 680  # pixels between the margins of A4
+
+
+@each_kind
+@each_page
+def test_a_printed_page_has_no_cut_table(browser, kind, name):
+    shown(browser, pages_of(kind)[name].as_uri(), PAPER, "print")
+    wide = "[...document.querySelectorAll('table, img')].map(e => e.getBoundingClientRect().right)"
+    assert max(browser.ask(wide)) <= PAPER
+    cells = (
+        "[...document.querySelectorAll('th, td')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    )
+    assert browser.ask(f"{cells}.map(e => e.textContent)") == []
+    styles = "[...document.querySelectorAll('{}')].map(e => getComputedStyle(e).{})"
+    assert set(browser.ask(styles.format("tr", "breakInside"))) == {"avoid"}
+    assert set(browser.ask(styles.format("thead", "display"))) == {"table-header-group"}
+    assert set(browser.ask(styles.format(".scroll", "overflow"))) == {"visible"}
+    rows = "[...document.querySelectorAll('tr, figure')].map(e => e.getBoundingClientRect().height)"
+    assert max(browser.ask(rows)) < 1_000  # what may not break fits on one sheet
+    assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("paper", [(8.27, 11.69), (8.5, 11)], ids=["A4", "Letter"])
+def test_the_first_page_fits_on_two_sheets(browser, paper):
+    shown(browser, pages_of("plain")["release"].as_uri())
+    size = dict(zip(("paperWidth", "paperHeight"), paper, strict=True))
+    printed = browser.page("Page.printToPDF", **size, printBackground=True)["data"]
+    assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 2
+
+
+@each_page
+def test_everything_is_reached_by_keyboard(browser, name):
+    shown(browser, pages_of("plain")[name].as_uri())
+    stops = "[...document.querySelectorAll('a[href], [tabindex=\"0\"]')]"
+    expected = browser.ask(f"{stops}.map(e => e.href || e.getAttribute('aria-label'))")
+    seen = []
+    for _ in expected:
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.page("Input.dispatchKeyEvent", type=kind, key="Tab", windowsVirtualKeyCode=9)
+        seen.append(
+            browser.ask(
+                "(e => [e.href || e.getAttribute('aria-label'), getComputedStyle(e).outlineStyle])"
+                "(document.activeElement)"
+            )
+        )
+    assert [name for name, _ in seen] == expected
+    assert "none" not in {outline for _, outline in seen}
+    assert seen[0][0].endswith("#main")
+    assert [link.split("/")[-1] for link, _ in seen[1:5]] == [f"{page}.html" for page in INPUTS]
+    assert sum(browser.ask("[...document.querySelectorAll('.scroll')].map(e => e.tabIndex)")) == 0
 
 
 @pytest.mark.parametrize(

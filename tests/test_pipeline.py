@@ -10,7 +10,7 @@ import pytest
 from synthmed_nb import datasets, pipeline
 from synthmed_nb.cards import CARDS
 from synthmed_nb.pipeline import Options, run
-from synthmed_nb.reports import ReportError
+from synthmed_nb.reports import PAGES, ReportError
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.tables import file_sha256, read_table
 
@@ -21,8 +21,8 @@ PRIVATE = {
     "synthetic.parquet", "synthetic.csv", "evaluation.json", "audit.json", "provenance.json",
 }  # fmt: skip
 TOP = {
-    "manifest.json", "private", "fidelity.html", "privacy.html", "fidelity.provenance.json",
-    "privacy.provenance.json",
+    "manifest.json", "private",
+    *(f"{page}.{ending}" for page in PAGES for ending in ("html", "provenance.json")),
 }  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_pages_show_the_numbers_of_the_manifest(base):
         page: " ".join(
             unescape(re.sub(r"<[^>]+>", " ", (out / f"{page}.html").read_text())).split()
         )
-        for page in ("fidelity", "privacy")
+        for page in PAGES
     }
     for shown in (
         f"{found['fidelity_score']:.1f} %",
@@ -133,7 +133,7 @@ def test_pages_show_the_numbers_of_the_manifest(base):
 
 def test_no_path_and_no_time_on_the_pages(base):
     out, _ = base
-    for page in ("fidelity", "privacy"):
+    for page in PAGES:
         text = (out / f"{page}.html").read_text()
         assert str(out) not in text and "/private" not in text
         assert not re.search(r"\b\d\d:\d\d\b", text)
@@ -143,8 +143,7 @@ def test_a_second_run_gives_the_same_bytes(base, table, schema):
     """Also into the same folder, where nothing of the run before may be left."""
     out, first = base
     watched = [
-        "fidelity.html",
-        "privacy.html",
+        *(f"{page}.html" for page in PAGES),
         "private/synthetic.csv",
         "private/synthetic.parquet",
     ]
@@ -170,7 +169,7 @@ def test_another_seed_gives_other_rows(base, table, schema, tmp_path, judged):
 def test_the_gate_is_open_on_pass(table, schema, tmp_path, judged):
     judged("PASS")
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50, override="just in case"))
-    released = {"synthetic.parquet", "synthetic.csv", "fidelity.html", "privacy.html", *CARDS}
+    released = {"synthetic.parquet", "synthetic.csv", *CARDS, *(f"{page}.html" for page in PAGES)}
     assert manifest.release and manifest.override is None
     assert names(tmp_path / "release") == released
     assert {name for name in manifest.outputs if "/" in name} == {f"release/{r}" for r in released}
@@ -188,7 +187,7 @@ def test_the_gate_is_shut_otherwise(verdict, table, schema, tmp_path, judged):
     manifest = run(table, schema, tmp_path, Options(steps=2, rows=50))
     assert not manifest.release and not (tmp_path / "release").exists()
     assert not (tmp_path / "private" / "cards").exists()
-    assert set(manifest.outputs) == {"fidelity.html", "privacy.html"}
+    assert set(manifest.outputs) == {f"{page}.html" for page in PAGES}
 
 
 def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, judged, monkeypatch):
@@ -199,8 +198,9 @@ def test_a_reason_opens_the_gate_and_is_written_down(table, schema, tmp_path, ju
     manifest = run(table, schema, tmp_path, options)
     assert manifest.release and manifest.override == "agreed with the officer & board"
     assert json.loads((tmp_path / "manifest.json").read_text())["override"] == manifest.override
-    for page in (tmp_path / "privacy.html", tmp_path / "release" / "privacy.html"):
-        assert "agreed with the officer &amp; board" in page.read_text()
+    for folder in (tmp_path, tmp_path / "release"):
+        for page in ("release", "privacy"):
+            assert "agreed with the officer &amp; board" in (folder / f"{page}.html").read_text()
     data, model, croissant = (tmp_path / "release" / name for name in CARDS)
     assert "because:** agreed with the officer &#38; board" in data.read_text()
     assert "model file is not part of this release" in model.read_text()

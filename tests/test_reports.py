@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_pages import EXAMPLES, example, pages_of
+from report_pages import EXAMPLES, HOSTILE, INPUTS, example, pages_of
 
-from synthmed_nb import reports
+from synthmed_nb import reports, words
 from synthmed_nb.auditing import Audit
 from synthmed_nb.columns import InputError
 from synthmed_nb.evaluation import Evaluation
@@ -30,7 +30,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.text += data
+        self.text += data.replace("\xa0", " ")
 
     def all(self, *names):
         return [attrs for tag, attrs in self.tags if tag in names]
@@ -47,7 +47,7 @@ def hostile_pages():
     return {name: Page(path) for name, path in pages_of("hostile").items()}
 
 
-each_page = pytest.mark.parametrize("name", ["fidelity", "privacy"])
+each_page = pytest.mark.parametrize("name", INPUTS)
 
 
 @pytest.fixture
@@ -76,17 +76,29 @@ def test_the_examples_are_what_the_package_writes():
 
 def test_pages_show_the_results(pages):
     evaluation, audit = example("evaluation"), example("audit")
-    fidelity, utility = evaluation["fidelity"], evaluation["utility"]
+    fidelity, utility, bias = (evaluation[key] for key in ("fidelity", "utility", "bias"))
+    score, claim = fidelity["score"], utility["claim"]
     for shown in (
-        f"{fidelity['score']:.1f} %",
-        f"{fidelity['detection']['auc']:.3f}",
-        f"{fidelity['shape']['value']:.2f} %",
-        f"{fidelity['missing_worst']:.1f} points",
-        f"{utility['gap']:.3f}",
+        f"{score['value']:.1f} %",
+        f"interval {score['low']:.1f} to {score['high']:.1f} %; floor {score['floor']:.0f} %",
+        *(f"{value:.1f} %" for value in score["parts"].values()),
+        *(f"{detection['auc']:.3f}" for detection in fidelity["detections"]),
+        *(m["name"] for m in fidelity["measures"]),
+        *(f"{m['ratio']:.2f}" for m in fidelity["measures"] if m["ratio"] is not None),
         f"{evaluation['rows']['train']:,} real ones",
         *(column["name"] for column in fidelity["columns"]),
+        *fidelity["caps"],
     ):
         assert shown in pages["fidelity"].text, shown
+    for shown in (
+        claim["sentence"],
+        *(f"{model['gap']:.3f}" for model in utility["models"]),
+        *(group["group"] for group in bias["groups"]),
+        *(f"{gap['difference']:z.3f}" for gap in bias["fairness"]),
+        *(term["term"] for term in utility["coefficients"]["terms"]),
+        f"{utility['survival']['rmst_real']:.1f}",
+    ):
+        assert shown in pages["utility"].text, shown
     for shown in (
         audit["verdict"],
         *audit["reasons"],
@@ -97,33 +109,94 @@ def test_pages_show_the_results(pages):
         "engineering policy",
     ):
         assert shown in pages["privacy"].text, shown
-    for name in ("fidelity", "privacy"):
+    for name in INPUTS:
         for digest in example("manifest")["inputs"].values():
             assert digest in pages[name].text
+
+
+def test_the_first_page_says_all_that_matters(pages):
+    """What was released, the four answers and why, how sure, what next, who decides, which rule."""
+    text, manifest = pages["release"].text, example("manifest")
+    lights = words.lights(example("evaluation"), example("audit"))
+    for light in lights:
+        word = words.STATES[light.state][1]
+        for shown in (light.question, f"{light.name}: {word.lower()}", light.reason, light.rule):
+            assert shown in text, shown
+    steps, gaps = (
+        words.next_steps(lights),
+        words.not_tested(example("evaluation"), example("audit")),
+    )
+    for shown in (
+        "Nothing was released",
+        "3,159 synthetic records",
+        *steps,
+        *gaps,
+        *(cell for row in words.DECIDERS for cell in row),
+        "singling out", "linkability", "inference", "164.514(b)(2)", "164.514(b)(1)", "0.09", "CMS",
+        "not legal advice",
+        str(manifest["parameters"]["target"]),
+    ):  # fmt: skip
+        assert shown in text, shown
 
 
 @each_page
 def test_a_page_is_self_contained(pages, name):
     page = pages[name]
+    others = {f"{other}.html" for other in INPUTS}
+    names = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     for tag, attrs in page.tags:
         assert tag not in {"script", "iframe", "object", "embed", "form", "base"}
         for key, value in attrs.items():
             assert not key.startswith("on") and key != "style"
             if key in {"src", "href", "srcset"}:
-                assert value.startswith(("data:", "#")), value[:50]
+                assert value.startswith("data:") or value in others or value[1:] in names, value[
+                    :50
+                ]
     policies = [a["content"] for a in page.all("meta") if "http-equiv" in a]
     assert len(policies) == 1 and policies[0].startswith("default-src 'none'; img-src data:;")
     assert "url(" not in page.source and "@import" not in page.source
+    assert len(page.source) < 3_000_000
 
 
 @each_page
-def test_a_page_can_be_read_by_everyone(pages, name):
+def test_a_page_can_be_read_by_everyone(pages, hostile_pages, name):
+    for page in (pages[name], hostile_pages[name]):
+        assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == 1
+        for tag in ("title", "main", "header", "footer"):
+            assert len(page.all(tag)) == 1
+        assert page.all("img") or name == "release"
+        assert all(30 < len(attrs["alt"]) <= 1_000 for attrs in page.all("img"))
+        assert all(attrs.get("scope") in {"col", "row"} for attrs in page.all("th"))
+        assert len(page.all("caption")) == len(page.all("table")) > 2
+        levels = [int(tag[1]) for tag, _ in page.tags if tag[0] == "h" and tag[1:].isdigit()]
+        assert levels[0] == 1
+        steps = zip(levels, levels[1:], strict=False)
+        assert all(after <= before + 1 for before, after in steps)
+        names = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+        assert len(names) == len(set(names))
+
+
+@each_page
+def test_pages_made_together_link_to_each_other(pages, name):
+    links = [attrs for attrs in pages[name].all("a") if attrs["href"].endswith(".html")]
+    assert [attrs["href"] for attrs in links] == [f"{other}.html" for other in reports.PAGES]
+    current = [attrs["href"] for attrs in links if attrs.get("aria-current") == "page"]
+    assert current == [f"{name}.html"]
+
+
+def test_a_page_made_alone_links_to_no_other(tmp_path):
+    files = {"audit": EXAMPLES / "audit.json"}
+    page = Page(report("privacy", tmp_path / "privacy.html", **files))
+    assert all(attrs["href"].startswith("#") for attrs in page.all("a"))
+
+
+@each_page
+def test_terms_are_explained_at_the_foot(pages, name):
     page = pages[name]
-    assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == 1
-    assert len(page.all("title")) == 1 and len(page.all("main")) == 1
-    assert page.all("img") and all(len(attrs["alt"]) > 30 for attrs in page.all("img"))
-    assert all(attrs.get("scope") in {"col", "row"} for attrs in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) > 3
+    asked = [attrs["href"][1:] for attrs in page.all("a") if attrs.get("class") == "term"]
+    answered = [attrs["id"] for attrs in page.all("dt") if "id" in attrs]
+    assert len(asked) == len(set(asked)) > 3 and set(asked) <= set(answered)
+    assert "term-auc" in answered and answered == sorted(answered)
 
 
 @each_page
@@ -135,17 +208,22 @@ def test_a_page_names_no_path_and_no_machine(pages, name):
 
 def test_a_page_shows_no_rate_that_is_a_small_count(hostile_pages):
     row = hostile_pages["fidelity"].text.split("日本語 μnumeric")[-1]
-    assert row.startswith("2.1 %not shown12.2 %")
+    wasserstein = example("evaluation")["fidelity"]["columns"][6]["wasserstein"]
+    assert row.split(" SD")[0].endswith(f"{wasserstein:.3f}")
+    assert row.split(" SD")[1].startswith("not shown")
     text = hostile_pages["privacy"].text
     assert "R, referencefewer than 11" in text
     assert "equal a member'sunder 0.35 %" in text
+    assert "of which referencefewer than 11" not in hostile_pages["fidelity"].text
+    assert "under 0.3 %" in hostile_pages["utility"].text  # the share of a group
 
 
 @each_page
 def test_hostile_names_stay_letters(hostile_pages, name):
     page = hostile_pages[name]
     assert "<script>alert(1)</script>" in page.text and "{{7*7}}" in page.text
-    assert "$x$" in page.text and "日本語" in page.text
+    assert ("$x$" in page.text and "日本語" in page.text) or name == "release"
+    assert HOSTILE[-1] not in page.source  # 10,000 characters are cut
     assert "\u202e" not in page.source and "\x00" not in page.source
     assert not page.all("script")
     assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
@@ -154,9 +232,12 @@ def test_hostile_names_stay_letters(hostile_pages, name):
 
 def test_verdict_and_override_are_in_words(hostile_pages):
     text = hostile_pages["privacy"].text
-    assert f"FLAG{reports.VERDICTS['FLAG'][1]}" in text
+    assert f"FLAG{words.VERDICTS['FLAG'][1]}" in text
     assert "released although the verdict is FLAG" in text
     assert "The reason given: agreed by the board <b>" in text
+    text = hostile_pages["release"].text
+    assert "was put into the release folder" in text
+    assert "It was released although the verdict is FLAG. The reason given: agreed" in text
 
 
 def test_an_audit_without_the_model_has_a_page(tmp_path):
@@ -167,16 +248,43 @@ def test_an_audit_without_the_model_has_a_page(tmp_path):
     assert "released although" not in page.text
 
 
-def test_a_table_without_target_or_gaps_has_a_page(tmp_path):
+def poor_evaluation():
+    """Nothing to predict, no gaps, no group, no floor, few patients."""
     evaluation = example("evaluation") | {"utility": None}
-    for column in evaluation["fidelity"]["columns"]:
+    fidelity, bias = evaluation["fidelity"], evaluation["bias"]
+    for column in fidelity["columns"]:
         column["missing_real"] = column["missing_synthetic"] = 0.0
-    (tmp_path / "e.json").write_text(json.dumps(evaluation), encoding="utf-8")
-    page = Page(
-        report("fidelity", tmp_path / "page.html", evaluation=tmp_path / "e.json", panels=2)
+    empty = dict(names=[], together_real=[], together_synthetic=[], dependent=[])
+    fidelity |= {"missingness": empty, "density": None, "rare": [], "caps": []}
+    for measure in fidelity["measures"]:
+        measure |= dict.fromkeys(
+            ["at_floor_size", "floor", "ratio", "ratio_low", "ratio_high", "low", "high"]
+        )
+    for detection in fidelity["detections"]:
+        detection |= {"floor_auc": None, "auc_at_floor_size": None, "clues": []}
+    bias |= {"groups": [], "fairness": []}
+    bias["diversity"] |= dict.fromkeys(
+        ["levels_floor", "pairs_floor", "entropy_floor", "distinct_floor", "collapse_p"]
     )
-    assert "No target column was named" in page.text and "No column has gaps" in page.text
-    assert "The 2 of 8 columns" in page.text
+    return evaluation
+
+
+@pytest.mark.parametrize("name", ["release", "fidelity", "utility"])
+def test_a_table_without_target_gaps_or_groups_has_a_page(tmp_path, name):
+    (tmp_path / "e.json").write_text(json.dumps(poor_evaluation()), encoding="utf-8")
+    more = {"panels": 2} if name == "fidelity" else {}
+    page = Page(report(name, tmp_path / "page.html", evaluation=tmp_path / "e.json", **more))
+    for shown in {
+        "release": ["useful: not tested", "private: not tested", "it was not audited"],
+        "fidelity": ["No column has gaps", "The 2 of 12 columns", "Nothing: all pairs"],
+        "utility": ["No target column was named", "No group has enough patients"],
+    }[name]:
+        assert shown in page.text, shown
+
+
+def test_an_audit_alone_has_a_first_page(tmp_path):
+    page = Page(report("release", tmp_path / "page.html", audit=EXAMPLES / "audit.json"))
+    assert "faithful: not tested, useful: not tested, fair: not tested, private: no" in page.text
 
 
 def test_only_what_cells_show_as_html_is_on_the_page(template, tmp_path):
@@ -197,13 +305,13 @@ def test_only_what_cells_show_as_html_is_on_the_page(template, tmp_path):
 @each_page
 def test_same_inputs_same_bytes(pages, tmp_path, name):
     first = pages["paths"][name]
-    key = {"fidelity": "evaluation", "privacy": "audit"}[name]
-    files = {k: first.parent / f"{k}.json" for k in (key, "manifest")}
-    second = report(name, tmp_path / "again" / "other.html", **files)
+    inputs = {*INPUTS[name], "manifest"}
+    files = {key: first.parent / f"{key}.json" for key in inputs}
+    second = report(name, tmp_path / "again" / "other.html", pages=True, **files)
     assert first.read_bytes() == second.read_bytes()
     record = first.with_name(f"{name}.provenance.json").read_bytes()
     assert record == second.with_name("other.provenance.json").read_bytes()
-    assert set(json.loads(record)["inputs"]) == {key, "manifest"}
+    assert set(json.loads(record)["inputs"]) == inputs
     assert str(first.parent) not in record.decode()
     assert sorted(p.name for p in second.parent.iterdir()) == [
         "other.html", "other.provenance.json",
@@ -288,10 +396,10 @@ def test_values_with_quotes_and_braces_are_only_values(tmp_path):
 
 
 def test_every_template_declares_what_it_takes():
-    for name in ("fidelity", "privacy"):
+    for name in INPUTS:
         declared = report_parameters(name)
         assert declared and all(p.help and p.name.isidentifier() for p in declared)
-        assert "manifest" in [p.name for p in declared]
+        assert {*INPUTS[name], "manifest", "pages"} <= {p.name for p in declared}
 
 
 def test_templates_show_an_example_of_their_own(tmp_path):

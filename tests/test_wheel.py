@@ -40,7 +40,10 @@ def wheel(tmp_path_factory):
 
 def test_what_is_in_the_wheel(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("templates/fidelity.ipynb", "templates/privacy.ipynb", "data/nhanes.csv.gz"):
+    templates = [
+        f"templates/{page}.ipynb" for page in ("release", "fidelity", "utility", "privacy")
+    ]
+    for name in (*templates, "data/nhanes.csv.gz"):
         assert f"synthmed_nb/{name}" in names
     assert any(name.startswith("synthmed_nb/templates/html/") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -72,6 +75,6 @@ def test_the_demo_runs_without_the_sources(wheel, tmp_path):
     out = empty / "reports" / "demo"
     manifest = json.loads((out / "manifest.json").read_text())
     assert f"verdict     {manifest['results']['verdict']}" in said
-    for name in ("fidelity.html", "privacy.html", "private/synthetic.parquet"):
+    for name in ("release.html", "fidelity.html", "private/synthetic.parquet"):
         assert (out / name).stat().st_size > 10_000
     assert [path.name for path in empty.iterdir()] == ["reports"]
