@@ -132,14 +132,15 @@ def _worst(fidelity: BaseModel | dict, limit: int) -> list[dict]:
 
 
 @plt.style.context(HOUSE)
-def marginals(fidelity: BaseModel | dict, panels: int = 12) -> Figure:
-    """Shares of values, real and synthetic, for the columns with the largest Shape error.
+def marginals(fidelity: BaseModel | dict, panels: int = 12) -> Figure | None:
+    """Shares of values, real and synthetic, for the columns with the largest Shape error; None without.
 
     Args:
         fidelity: a `Fidelity` or its dictionary.
         panels: how many columns to show at most, at least 1.
     """
-    columns = _worst(fidelity, panels)
+    if not (columns := _worst(fidelity, panels)):
+        return None
     down = math.ceil(len(columns) / 3)
     fig, axes = canvas(down, 3, height=1.85 * down + 0.4)
     for ax, column in zip(axes, columns, strict=False):
@@ -159,15 +160,16 @@ def marginals(fidelity: BaseModel | dict, panels: int = 12) -> Figure:
 
 # %% ../nbs/61_fidelity_figures.ipynb #shape-errors
 @plt.style.context(HOUSE)
-def shape_errors(fidelity: BaseModel | dict, limit: int = 60) -> Figure:
-    """Shape error per column in percent, worst first, beside the mean floor of real patients.
+def shape_errors(fidelity: BaseModel | dict, limit: int = 60) -> Figure | None:
+    """Shape error per column in percent, worst first, beside the mean floor; None without columns.
 
     Args:
         fidelity: a `Fidelity` or its dictionary.
         limit: how many columns to show at most.
     """
     fidelity = as_dict(fidelity)
-    columns = _worst(fidelity, limit)
+    if not (columns := _worst(fidelity, limit)):
+        return None
     fig, (ax,) = canvas(1, 1, height=0.19 * len(columns) + 1.0)
     errors = [column["shape_error"] for column in columns]
     bars = ax.barh(range(len(columns)), errors, height=0.66, color=SYNTHETIC)
@@ -236,7 +238,7 @@ def associations(fidelity: BaseModel | dict, limit: int = 60) -> Figure | None:
     if few:
         where, heights, height = [["real", "synthetic", "change"]], [1], 4.1
     else:
-        where, heights, height = [["real", "synthetic"], ["change"] * 2], [3, 7], 11.0
+        where, heights, height = [["real", "synthetic"], ["change"] * 2], [2.2, 7], 11.6
     how = {"height_ratios": heights, "figsize": (WIDTH, height), "layout": "compressed"}
     fig, axes = plt.subplot_mosaic(where, **how)
     plt.close(fig)

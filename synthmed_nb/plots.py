@@ -46,6 +46,8 @@ HOUSE = [
         "ytick.color": INK,
         "xtick.major.size": 0,
         "ytick.major.size": 0,
+        "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
         "legend.frameon": False,
         "hatch.linewidth": 0.5,
         "figure.dpi": 100,

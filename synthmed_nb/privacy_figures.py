@@ -42,15 +42,18 @@ def _attack_panel(ax: Axes, attacks: list[dict], rate: str, scale: float, chance
 
 # %% ../nbs/63_privacy_figures.ipynb #attacks
 @plt.style.context(HOUSE)
-def attacks(audit: BaseModel | dict) -> Figure:
+def attacks(audit: BaseModel | dict) -> Figure | None:
     """AUC and detection rates of the membership attacks with intervals, beside chance and policy.
 
     Args:
         audit: an `Audit` or its dictionary; bounds of its policy are shares in [0, 1].
+            Without an attack there is no figure.
     """
     audit = as_dict(audit)
     rows = [attack | {"white_box": False} for attack in audit["attacks"]]
     rows += [attack | {"white_box": True} for attack in audit.get("white_box", [])]
+    if not rows:
+        return None
     names = [row["name"] + (" *" if row["white_box"] else "") for row in rows]
     bounds = audit.get("bounds") or {}
     if bounds:
@@ -124,7 +127,7 @@ def _curves(ax: Axes, attacks: list[dict], policy: dict) -> None:
     ax.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low / 2, 1.1))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g}")
-    ax.set_title(f"strongest: {label(strongest['name'], 30)}")
+    ax.set_title(f"highest AUC: {label(strongest['name'], 30)}")
     ax.set_xlabel("non-members accused, %")
     ax.grid(axis="both")
 
@@ -148,7 +151,7 @@ def roc(audit: BaseModel | dict) -> Figure | None:
         ax.text(0.02, 0.97, f"attacks {name}", transform=ax.transAxes, va="top", fontweight="bold")
     axes[0].set_ylabel("members found, %")
     keys = [
-        key("strongest attack, 95 % interval", SYNTHETIC, line="-", lw=1.8),
+        key("attack with the highest AUC, 95 % interval", SYNTHETIC, line="-", lw=1.8),
         key("others", REAL, line="-"),
         key("guessing", INK, line="-", lw=0.9),
         key("policy", LIMIT, line="-", lw=2.2),

@@ -33,14 +33,15 @@ from synthmed_nb.plots import (
 
 # %% ../nbs/62_utility_figures.ipynb #utility-bars
 @plt.style.context(HOUSE)
-def utility_bars(utility: BaseModel | dict) -> Figure:
-    """How well models predict the target when trained on real and on synthetic records.
+def utility_bars(utility: BaseModel | dict) -> Figure | None:
+    """How well models predict the target when trained on real and on synthetic records; or None.
 
     Args:
         utility: a `Utility` or its dictionary; `gap` is TRTR minus TSTR.
     """
     utility = as_dict(utility)
-    models = utility["models"]
+    if not (models := utility["models"]):
+        return None
     start = 0.5 if utility["metric"] == "AUC" else 0.0  # the score of a guess
     fig, (ax,) = canvas(1, 1, height=0.62 * len(models) + 1.1)
     kinds = [
@@ -121,7 +122,7 @@ def reliability(utility: BaseModel | dict) -> Figure | None:
         return None
     found = [found for model in models for found in model["calibration"]]
     most = max(max(f["predicted"] + f["observed"], default=0) for f in found)
-    top = min(math.ceil(10 * most) * 10, 100) or 10
+    top = min(math.ceil(5 * most) * 20, 100) or 20
     ticks = [top * part / 4 for part in range(5)]
     fig, axes = canvas(1, max(len(models), 3), height=2.7, sharey=True)
     for ax, model in zip(axes, models, strict=False):
@@ -178,7 +179,7 @@ def kaplan_meier(utility: BaseModel | dict) -> Figure | None:
 
 # %% ../nbs/62_utility_figures.ipynb #coefficients
 @plt.style.context(HOUSE)
-def coefficients(utility: BaseModel | dict, limit: int = 40) -> Figure | None:
+def coefficients(utility: BaseModel | dict, limit: int = 30) -> Figure | None:
     """Coefficients with intervals, real above synthetic; None without a regression.
 
     Args:
@@ -263,8 +264,8 @@ def _dumbbells(ax: Axes, found: dict) -> None:
     ax.set_title(f"{label(found['column'], 24)}: {found['metric']}", fontweight="bold")
     told = "{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**found).replace("-", "−")
     ax.set_xlabel(
-        f"{label(found['model'], 24)}; spread {found['gap_real']:.2f} when trained on real, "
-        f"{found['gap_synthetic']:.2f} on synthetic:\n{told}",
+        f"{label(found['model'], 24)}\nspread {found['gap_real']:.2f} (real), "
+        f"{found['gap_synthetic']:.2f} (synthetic);\ndifference {told}",
         fontsize=7.5,
     )
     ax.margins(x=0.1)
@@ -283,7 +284,7 @@ def fairness(bias: BaseModel | dict, panels: int = 6) -> Figure | None:
     if not found:
         return None
     down = -(-len(found) // 2)
-    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 3.2 for i in range(down)]
+    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 3.9 for i in range(down)]
     how = {"gridspec_kw": {"height_ratios": heights}}
     fig, axes = canvas(down, 2, height=0.22 * sum(heights) + 0.5, **how)
     for ax, one in zip(axes, found, strict=False):
