@@ -12,7 +12,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plots import FAINT, HOLDOUT, HOUSE, INK, REAL, SYNTHETIC, WIDTH, canvas, key
+from synthmed_nb.plots import (
+    FAINT,
+    HOLDOUT,
+    HOUSE,
+    INK,
+    REAL,
+    SYNTHETIC,
+    WIDTH,
+    canvas,
+    key,
+    legend,
+)
 from synthmed_nb.schedules import (
     ColumnSchedule,
     CosineSchedule,
@@ -65,7 +76,7 @@ def loss_curve(training: dict | None) -> Figure | None:
         key("trained on", REAL, line="-"),
         key(text, INK, line=":", lw=0.9),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/64_model_figures.ipynb #schedules-parts

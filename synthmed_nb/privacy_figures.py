@@ -23,6 +23,7 @@ from synthmed_nb.plots import (
     canvas,
     key,
     label,
+    legend,
     names_on_y,
     number,
 )
@@ -101,7 +102,7 @@ def leak_curve(audit: BaseModel | dict) -> Figure | None:
         ax.grid(axis="y")
     lowest = key("lowest held-out loss", INK, line=":", lw=0.9)
     keys = [*axes[0].get_legend_handles_labels()[0], lowest]
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #roc
@@ -156,7 +157,7 @@ def roc(audit: BaseModel | dict) -> Figure | None:
         key("guessing", INK, line="-", lw=0.9),
         key("policy", LIMIT, line="-", lw=2.2),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=2 * len(sides))
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #distances
@@ -182,9 +183,9 @@ def distances(audit: BaseModel | dict) -> Figure | None:
     ax.set_ylabel(f"patients, % per {unit:.4g}")
     ax.set_ylim(bottom=0)
     ax.grid(axis="y")
-    keys = [plt.Rectangle((0, 0), 1, 1, color=REAL, label="members (train)"),
+    keys = [key("members (train)", REAL, "s", markersize=8),
             key("non-members (holdout)", HOLDOUT, line="--", lw=1.8)]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=2)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #frontier

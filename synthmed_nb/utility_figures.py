@@ -22,9 +22,11 @@ from synthmed_nb.plots import (
     SYNTHETIC,
     as_dict,
     canvas,
+    dumbbells,
     interval,
     key,
     label,
+    legend,
     names_on_y,
     number,
     printable,
@@ -103,7 +105,7 @@ def utility_forest(utility: BaseModel | dict) -> Figure | None:
     keys = [key("trained on synthetic", SYNTHETIC, "D", "-"),
             key("on both", SYNTHETIC, "o", "-", mfc="white"),
             key(limit, LIMIT, line="--")]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #reliability
@@ -143,7 +145,7 @@ def reliability(utility: BaseModel | dict) -> Figure | None:
     keys = [key(f"trained on {n}", c, m, ls, markersize=4) for n, (c, m, ls) in TRAINED.items()
             if n in seen]  # fmt: skip
     keys.append(key("perfect", INK, line="-", lw=0.8))
-    fig.legend(handles=keys, loc="outside upper left", ncols=4)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #kaplan-meier
@@ -209,7 +211,7 @@ def coefficients(utility: BaseModel | dict, limit: int = 30) -> Figure | None:
     ax.grid(axis="x")
     keys = [key("real", REAL, "o", "-", mfc="white"), key("synthetic", SYNTHETIC, "D", "-"),
             key("* the synthetic interval misses the real estimate", INK)]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #subgroups
@@ -250,18 +252,16 @@ def subgroups(bias: BaseModel | dict, limit: int = 30) -> Figure | None:
             key("as is", SYNTHETIC, "D", "-"),
             key("balanced", SYNTHETIC, "D", "-", mfc="white"),
         ]
-        fig.legend(handles=keys, loc="outside upper left", ncols=2)
+        legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #fairness
 def _dumbbells(ax: Axes, found: dict) -> None:
     real, synthetic = ([number(x) for x in found[name]] for name in ("real", "synthetic"))
-    places = range(len(real))
-    ax.hlines(places, real, synthetic, color=SYNTHETIC, lw=1.3)
-    ax.plot(real, places, "o", color="white", mec=REAL, mew=1.6, markersize=6.5)
-    ax.plot(synthetic, places, "D", color=SYNTHETIC, markersize=4)
+    ax.hlines(range(len(real)), real, synthetic, color=SYNTHETIC, lw=1.3)
+    dumbbells(ax, real, synthetic)
     names_on_y(ax, found["groups"], 22)
-    ax.set_title(f"{label(found['column'], 24)}: {found['metric']}", fontweight="bold")
+    ax.set_title(f"{label(found['column'], 16)}: {found['metric']}", fontweight="bold")
     told = "{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**found).replace("-", "−")
     ax.set_xlabel(
         f"{label(found['model'], 24)}\nspread {found['gap_real']:.2f} (real), "
@@ -295,5 +295,5 @@ def fairness(bias: BaseModel | dict, panels: int = 6) -> Figure | None:
         key("trained on real", REAL, "o", mfc="white", mew=1.6),
         key("trained on synthetic", SYNTHETIC, "D"),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=2)
+    legend(fig, *keys)
     return fig
