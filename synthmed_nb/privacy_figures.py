@@ -157,7 +157,7 @@ def roc(audit: BaseModel | dict) -> Figure | None:
         key("guessing", INK, line="-", lw=0.9),
         key("policy", LIMIT, line="-", lw=2.2),
     ]
-    legend(fig, *keys)
+    legend(fig, *keys, across=2 * len(sides))
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #distances
