@@ -249,9 +249,10 @@ def associations(fidelity: BaseModel | dict, limit: int = 60) -> Figure | None:
         hatched(ax)
         ax.set_title(name)
     bars = {"orientation": "horizontal", "location": "top", "aspect": 30, "shrink": 0.7}
-    bars["ticks"] = plt.MaxNLocator(4)
     for last, sides, text in ((1, panels[:2], "association"), (2, panels[2:], "difference")):
-        sides[0].figure.colorbar(shown[last], ax=sides, **bars).set_label(text)
+        bar = sides[0].figure.colorbar(shown[last], ax=sides, format="%.2g", **bars)
+        bar.set_ticks([part * bar.vmax for part in (-1, -0.5, 0, 0.5, 1)])
+        bar.set_label(text)
     return fig
 
 # %% ../nbs/61_fidelity_figures.ipynb #missing-rates

@@ -207,6 +207,8 @@ def test_heat_maps_show_their_tables():
     assert synthetic.collections[0].get_clim() == (-1, 1)
     low, high = change.collections[0].get_clim()
     assert -low == high == np.nanmax(np.abs(other - table))
+    ticks = [list(ax.get_xticks()) for ax in synthetic.figure.axes[3:]]
+    assert ticks == [[-1, -0.5, 0, 0.5, 1], [-high, -high / 2, 0, high / 2, high]]
 
 
 def test_wide_tables_keep_their_worst_columns():
