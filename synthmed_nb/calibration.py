@@ -6,7 +6,6 @@
 __all__ = ['Setting', 'frontier', 'Calibration', 'Generator', 'calibrate']
 
 # %% ../nbs/75_calibration.ipynb #imports
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 
 from .auditing import Audit, audit
 from .evaluation import Evaluation, evaluate
+from .faces import Progress, tells
 from .plots import FAINT, HOUSE, INK, LIMIT, SYNTHETIC, canvas, image
 from .schema import Schema
 from .verdict import POLICIES, Verdict
@@ -136,6 +136,7 @@ def _setting(privacy: float, found: Audit, told: Evaluation) -> Setting:
     )
 
 # %% ../nbs/75_calibration.ipynb #calibrate
+@tells
 def calibrate(
     model: Generator,
     train: pd.DataFrame,
@@ -147,7 +148,7 @@ def calibrate(
     policy: Literal["open-release", "controlled-access"] = "controlled-access",
     steps: int = 4,
     seed: int = 0,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Calibration:
     """Find the smallest setting of the privacy knob whose table passes an audit.
 
@@ -160,12 +161,12 @@ def calibrate(
         policy: that must be met.
         steps: halvings of the interval, 1 or more.
         seed: of halves, samples and audits.
-        progress: called with the share done, in [0, 1], and what comes next.
+        progress: told the share done and what comes next; or True, False, None, see `telling`.
 
     Raises:
         InputError: if the tables do not allow an audit.
     """
-    say, tried = progress or (lambda done, note: None), {}
+    tried: dict[float, Setting] = {}
     train, holdout = schema.check(train), schema.check(holdout)
     halves = [schema.split(x, seed=seed, shares=(0.5, 0.5)) for x in (train, holdout)]
 
@@ -175,7 +176,7 @@ def calibrate(
         return table, audit(*sides, reference, table, schema, policy=policy, seed=seed)
 
     def passes(privacy: float) -> bool:
-        say(len(tried) / (steps + 3), f"privacy {privacy:.3f}")
+        progress(len(tried) / (steps + 3), f"privacy {privacy:.3f}")
         table, found = look(privacy, 0)
         told = evaluate(train, holdout, table, schema, seed=seed)
         tried[privacy] = _setting(privacy, found, told)
@@ -189,7 +190,7 @@ def calibrate(
     if high is None:
         reasons = [f"No setting passes; at the strongest: {settings[-1].verdict}."]
         return Calibration(settings=settings, reasons=reasons, policy=policy)
-    say((steps + 2) / (steps + 3), "confirming with the other patients")
+    progress((steps + 2) / (steps + 3), "confirming with the other patients")
     _, found = look(high, 1)
     chosen = {"privacy": high, "confirmed": found.verdict, "reasons": found.reasons}
     return Calibration(settings=settings, policy=policy, **chosen)

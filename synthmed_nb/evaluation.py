@@ -6,7 +6,6 @@
 __all__ = ['fidelity_lines', 'utility_lines', 'Evaluation', 'evaluate']
 
 # %% ../nbs/54_evaluation.ipynb #imports
-from collections.abc import Callable
 from html import escape
 
 import pandas as pd
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 
 from .bars import safe_count
 from .columns import few
+from .faces import Progress, tells
 from .fidelity import Fidelity, fidelity
 from .schema import Schema
 from .utility import Utility, utility
@@ -70,6 +70,7 @@ class Evaluation(BaseModel, frozen=True, extra="forbid"):
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
 
 # %% ../nbs/54_evaluation.ipynb #evaluate
+@tells
 def evaluate(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
@@ -77,7 +78,7 @@ def evaluate(
     schema: Schema,
     *,
     seed: int = 0,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Evaluation:
     """How faithful and how useful a synthetic table is, each number beside what is possible.
 
@@ -87,16 +88,15 @@ def evaluate(
         synthetic: generated records.
         schema: says what the columns are.
         seed: of every random choice; the same tables and seed give the same numbers.
-        progress: called with the share done, in [0, 1], and a note.
+        progress: told the share done and a note; or True, False, None, see `telling`.
 
     Raises:
         InputError: if a table lacks a column or has too few records.
     """
-    say = progress or (lambda done, note: None)
     tables = (train, holdout, synthetic, schema)
-    faithful = fidelity(*tables, seed=seed, progress=lambda done, note: say(done / 2, note))
-    useful = utility(*tables, seed=seed, progress=lambda done, note: say(0.5 + done / 2, note))
-    say(1.0, "evaluated")
+    faithful = fidelity(*tables, seed=seed, progress=lambda done, note: progress(done / 2, note))
+    useful = utility(*tables, seed=seed, progress=lambda done, note: progress(0.5 + done / 2, note))
+    progress(1.0, "evaluated")
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     rows = {name: safe_count(size) for name, size in sizes.items()}
     return Evaluation(rows=rows, fidelity=faithful, utility=useful)
