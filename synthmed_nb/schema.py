@@ -418,4 +418,5 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         shown = {"name", "kind", "role", "unit", "missing", "reason"}
         rows = [column.model_dump(include=shown) for column in self.columns]
         table = pd.DataFrame(rows).fillna("").replace({"missing": {True: "gaps", False: ""}})
+        table["name"] = table["name"].str[:60]
         return f"<p>{told}</p>{table.to_html(index=False, border=0, justify='left')}"
