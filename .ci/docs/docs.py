@@ -17,11 +17,13 @@ from tempfile import TemporaryDirectory
 import latex2mathml.converter
 import nbformat
 from nbclient import NotebookClient
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, TemplateExporter
+from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
 
 from synthmed_nb.reports import _KERNEL, _kernel
 
@@ -84,8 +86,12 @@ def run(path: Path) -> NotebookNode:
     """A tour with its outputs; nbclient raises an error if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, new_code_cell(INLINE))
+    config = Config()
+    if os.name == "posix":
+        config.KernelManager.transport = "ipc"
     with TemporaryDirectory(prefix="docs-") as folder, _kernel(Path(folder)):
-        NotebookClient(notebook, kernel_name=_KERNEL, timeout=600).execute(cwd=folder)
+        client = NotebookClient(notebook, kernel_name=_KERNEL, timeout=600, config=config)
+        client.execute(cwd=folder)
     del notebook.cells[0]
     return notebook
 
@@ -129,7 +135,8 @@ def menu() -> list[tuple[str, list[tuple[str, str]]]]:
 @cache
 def exporter() -> HTMLExporter:
     """What turns a notebook into a page."""
-    how = {"template_name": "page", "filters": {"prose": prose}}
+    filters = {"prose": prose, "highlight_code": Highlight2HTML(pygments_lexer="python3")}
+    how = {"template_name": "page", "filters": filters}
     return HTMLExporter(extra_template_basedirs=[str(HERE)], **how)
 
 
@@ -147,7 +154,8 @@ def page(notebook: NotebookNode, name: str) -> str:
         "before": order[place - 1] if place else None,
         "after": (order[1:] + [None])[place],
     }
-    return exporter().from_notebook_node(notebook, resources={"docs": ours})[0]
+    # Not HTMLExporter's own: it parses each page once more, which takes most of the time.
+    return TemplateExporter.from_notebook_node(exporter(), notebook, resources={"docs": ours})[0]
 
 
 def index(examples: list[Path]) -> NotebookNode:
