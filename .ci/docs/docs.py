@@ -16,16 +16,14 @@ from tempfile import TemporaryDirectory
 
 import latex2mathml.converter
 import nbformat
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter, TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from pygments.formatters import HtmlFormatter
-from traitlets.config import Config
 
-from synthmed_nb.reports import _KERNEL, _kernel
+from synthmed_nb.reports import _executed
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -83,15 +81,12 @@ def prose(source: str) -> str:
 
 
 def run(path: Path) -> NotebookNode:
-    """A tour with its outputs; nbclient raises an error if a cell fails."""
+    """A tour with its outputs; papermill raises an error if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, new_code_cell(INLINE))
-    config = Config()
-    if os.name == "posix":
-        config.KernelManager.transport = "ipc"
-    with TemporaryDirectory(prefix="docs-") as folder, _kernel(Path(folder)):
-        client = NotebookClient(notebook, kernel_name=_KERNEL, timeout=600, config=config)
-        client.execute(cwd=folder)
+    with TemporaryDirectory(prefix="docs-") as folder:
+        nbformat.write(notebook, Path(folder) / "tour.ipynb")
+        notebook = _executed(Path(folder) / "tour.ipynb", {}, Path(folder))
     del notebook.cells[0]
     return notebook
 
