@@ -98,6 +98,16 @@ def test_a_tour_runs(path, tmp_path):
     assert str(ROOT) not in page.text and "/tmp/" not in page.text
 
 
+def test_a_bar_is_drawn_in_a_notebook_but_not_in_a_reproducible_build(tmp_path):
+    call = "from synthmed_nb.faces import telling\nwith telling(None, 'fit') as say:\n    say(0.5)"
+    sources = [call, f"import os\ndel os.environ['SOURCE_DATE_EPOCH']\n{call}"]
+    cells = [docs.new_code_cell(source) for source in sources]
+    docs.nbformat.write(docs.nbformat.v4.new_notebook(cells=cells), tmp_path / "bar.ipynb")
+    silent, drawn = docs.run(tmp_path / "bar.ipynb").cells
+    assert silent.outputs == []
+    assert "fit: " in drawn.outputs[0].text and "100% |" in drawn.outputs[0].text
+
+
 def test_a_tour_that_fails_stops_the_docs(tmp_path):
     notebook = docs.nbformat.v4.new_notebook(cells=[docs.new_code_cell("1 / 0")])
     docs.nbformat.write(notebook, tmp_path / "bad.ipynb")
