@@ -133,7 +133,7 @@ def test_no_module_holds_traces_of_its_notebook(module):
 
 
 def test_every_import_is_declared():
-    """What a module, a template or a tour imports stands in settings.ini, not in another's requirements."""
+    """What a module, template or tour imports is in settings.ini, not in another's requirements."""
     names = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "IPython": "ipython"}
     declared = {re.split(r"[^\w.-]", word)[0] for word in settings()["requirements"].split()}
     parsed = [tree(module) for module in LAYER]
