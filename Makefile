@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each makes all that it needs, in .venv.
+# `make demo`, `make test` and `make docs`. Each makes all that it needs, in .venv.
 # Needed beforehand: make, a C library and Python 3.11 or newer (`make PYTHON=python3.12 demo` names another one).
 
 PYTHON ?= python3
@@ -6,16 +6,19 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEV := .venv/installed-dev
 PINS := settings.ini setup.py pyproject.toml constraints.txt
-SOURCES := nbs tests benchmarks synthmed_nb/templates setup.py
+SOURCES := nbs tests benchmarks synthmed_nb/templates setup.py .ci/docs
 
-.PHONY: demo test lint sync notebooks browser clean
+.PHONY: demo test docs lint sync notebooks browser clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
 	$(BIN)/synthmed demo --out reports/demo
 
 test: lint sync notebooks browser
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+docs: $(DEV)
+	$(BIN)/python .ci/docs/docs.py _docs
 
 lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)
@@ -27,14 +30,14 @@ sync: $(DEV)
 
 notebooks: export OMP_NUM_THREADS := 1
 notebooks: $(DEV)
-	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/nbdev_test --n_workers 2 --file_re '^[0-8]'
 	$(BIN)/nbdev_test --path synthmed_nb/templates
 
 browser:
 	@bash .ci/browser
 
 clean:
-	rm -rf .venv reports/demo build dist *.egg-info .coverage .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv _docs reports/demo build dist *.egg-info .coverage .pytest_cache .ruff_cache .hypothesis
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from .bars import safe_count
 from .cells import spell
 from .disclosure import Copies, Found, find_copies, near_edge
+from .faces import Progress, tells
 from .groups import Group, find_groups, group_test
 from .identifiers import IdentifierClass, scan_identifiers
 from .inference import Inference, infer
@@ -329,6 +330,7 @@ def told_rows(sides: Sides, tables: Tables) -> dict[str, int | None]:
     return rows | dict.fromkeys(("members", "non_members"), safe_count(sides.count))
 
 # %% ../nbs/38_auditing.ipynb #audit
+@tells
 def audit(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
@@ -342,7 +344,7 @@ def audit(
     shadows: int = 0,
     attack: Callable = attack_scores,
     seed: int = 0,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """May this synthetic table be released, as far as it tells about the patients of train?
 
@@ -357,28 +359,27 @@ def audit(
         shadows: models of parts of the reference for the shadow attack, which takes minutes.
         attack: scores records, as `attack_scores` does.
         seed: of all that is drawn.
-        progress: called with the share done, in [0, 1], and what comes next.
+        progress: told the share done and what comes next; or True, False, None, see `telling`.
 
     Raises:
         InputError: if the tables do not allow an audit.
     """
-    say = progress or (lambda done, note: None)
     real = {"train": train, "holdout": holdout}
     real |= {} if reference is None else {"reference": reference}
     real, synthetic = check_tables(real, synthetic, schema, policy)
     sides = Sides(real["train"], real["holdout"], schema, seed)
     found = {"blind": blind_test(sides.members, sides.others, schema, seed)}
-    say(0.1, "attacking the table")
+    progress(0.1, "attacking the table")
     space = RecordSpace.fit(real.get("reference", synthetic), schema)
     scores, rates, isolation = attack_table(space, sides, real, synthetic, attack, shadows, seed)
-    say(0.5, "groups, copies, inference")
+    progress(0.5, "groups, copies, inference")
     more, p_values = look_further(space, sides, scores, isolation, real, synthetic, aims, seed)
     found, p_values = found | more, {"membership": sides.test(rates)} | p_values
     evidence = Evidence(
         blind=found["blind"], questions=ask(p_values), bounds=all_bounds(sides, scores, rates),
         members=sides.count, non_members=sides.count, small=schema.small, skipped=found["skipped"],
     )  # fmt: skip
-    say(0.9, "attacking the model" if model else "writing down")
+    progress(0.9, "attacking the model" if model else "writing down")
     inside = attack_model(model, sides, real, seed) if model else ({}, None)
     whole = Release.judge(evidence, policy)
     found["model"] = model and judge_model(whole, evidence, policy, sides, (scores, rates), inside)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from .auditing import Audit, audit
 from .disclosure import record_keys
+from .faces import Progress, tells
 from .inference import only_columns
 from .membership import attack_scores, by_patient, patients_of
 from .neighbors import RecordSpace, nearest, numbers_of
@@ -219,6 +220,7 @@ MUTATIONS = {
 }
 
 # %% ../nbs/39_controls.ipynb #audit-the-auditor
+@tells
 def audit_the_auditor(
     table: pd.DataFrame,
     schema: Schema,
@@ -226,7 +228,7 @@ def audit_the_auditor(
     repeats: int = 1,
     seed: int = 0,
     judge: Callable[..., Audit] = audit,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[Control]:
     """Run the controls on the user's own table.
 
@@ -237,12 +239,11 @@ def audit_the_auditor(
             one each "no FLAG" control fails by chance once in twenty times.
         seed: of the first repeat.
         judge: the audit; another one to see whether the controls notice.
-        progress: called with the share done, in [0, 1], and the control that comes next.
+        progress: told the share done and what comes next; or True, False, None, see `telling`.
 
     Raises:
         InputError: if the table does not fit the schema or is too small.
     """
-    say = progress or (lambda done, note: None)
     told: dict[str, list[tuple[str, str, float, bool]]] = {}
     for repeat in range(repeats):
         at = seed + repeat
@@ -250,21 +251,21 @@ def audit_the_auditor(
         leaks = leak_cases(parts, schema, at)
         cases, copies = leaks | quiet_cases(parts, schema, at), []
         for i, (name, case) in enumerate(cases.items()):
-            say((repeat + i / (len(cases) + 1)) / repeats, name)
+            progress((repeat + i / (len(cases) + 1)) / repeats, name)
             found = judge(*case.tables, case.schema, seed=at)
             least = min(question.adjusted for question in found.questions)
             said = case.expected, found.verdict, least, case.fits(found)
             told.setdefault(name, []).append(said)
             if "copies" in name and case.auc and case.fits(found):
                 copies.append(case)
-        say((repeat + len(cases) / (len(cases) + 1)) / repeats, "mutations")
+        progress((repeat + len(cases) / (len(cases) + 1)) / repeats, "mutations")
         for name, broken in MUTATIONS.items() if judge is audit else ():
             if name == "ties" and not any(case.auc < 0.9 for case in copies):
                 continue  # too few tie
             found = [(case, broken(*case.tables, case.schema, seed=at)) for case in copies]
             noticed = not all(case.fits(result) for case, result in found)
             told.setdefault(f"mutation: {name}", []).append(("noticed", "", 1.0, noticed))
-    say(1.0, "done")
+    progress(1.0, "done")
     return [_control(name, said) for name, said in told.items()]
 
 

@@ -7,7 +7,6 @@ __all__ = ['Line', 'FIRST', 'fidelity_lines', 'utility_lines', 'Evaluation', 'ev
 
 # %% ../nbs/56_evaluation.ipynb #imports
 from collections.abc import Callable, Sequence
-from html import escape
 
 import pandas as pd
 from pydantic import BaseModel
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from .bars import safe_count
 from .bias import Bias, bias
 from .columns import few
+from .faces import Progress, cell, html_table, tells
 from .fidelity import Fidelity, fidelity
 from .schema import Schema
 from .utility import Utility, utility
@@ -69,21 +69,14 @@ class Evaluation(BaseModel, frozen=True, extra="forbid"):
     def _repr_html_(self) -> str:
         lines = fidelity_lines(self.fidelity)
         lines += utility_lines(self.utility) if self.utility else []
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>"
-            for line in lines
-        )
         rows = ", ".join(f"{name} {few(count)}" for name, count in self.rows.items())
         heads = ("measure", "synthetic", "real in its place", "ratio, or what is lost")
-        head = "".join(f"<th>{name}</th>" for name in heads)
         words = [self.utility.claim.sentence] if self.utility else []
-        said = "".join(f"<p>{escape(line)}</p>" for line in [*words, self.bias.worst])
-        return (
-            f"<table><caption>records: {escape(rows)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{said}"
-        )
+        said = "".join(f"<p>{cell(line, 400)}</p>" for line in [*words, self.bias.worst])
+        return html_table(f"records: {rows}", heads, lines) + said
 
 # %% ../nbs/56_evaluation.ipynb #evaluate
+@tells
 def evaluate(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
@@ -95,7 +88,7 @@ def evaluate(
     balanced: pd.DataFrame | None = None,
     balance: str | None = None,
     seed: int = 0,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Evaluation:
     """How faithful, useful and fair a synthetic table is, each number beside what is possible.
 
@@ -109,22 +102,21 @@ def evaluate(
         balanced: a second synthetic table, drawn with `balance=`, to see what that did.
         balance: the column it was balanced for.
         seed: of every random choice; the same tables and seed give the same numbers.
-        progress: called with the share done, in [0, 1], and a note.
+        progress: told the share done and a note; or True, False, None, see `telling`.
 
     Raises:
         InputError: if a table lacks a column or has too few records.
     """
-    say = progress or (lambda done, note: None)
 
     def part(start: float, end: float) -> Callable[[float, str], None]:
-        return lambda done, note: say(start + (end - start) * done, note)
+        return lambda done, note: progress(start + (end - start) * done, note)
 
     tables = (train, holdout, synthetic, schema)
     faithful = fidelity(*tables, seed=seed, progress=part(0, 0.35))
     useful = utility(*tables, survival=survival, seed=seed, progress=part(0.35, 0.8))
     told = {"groups": groups, "balanced": balanced, "balance": balance}
     fair = bias(*tables, **told, seed=seed, progress=part(0.8, 1))
-    say(1.0, "evaluated")
+    progress(1.0, "evaluated")
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     rows = {name: safe_count(size) for name, size in sizes.items()}
     return Evaluation(rows=rows, fidelity=faithful, utility=useful, bias=fair)

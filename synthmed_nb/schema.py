@@ -39,12 +39,8 @@ def check_names(names: list) -> None:
             )
     name, count = (Counter(names).most_common(1) or [("", 0)])[0]
     if count > 1:
-        raise InputError(
-            "more than once in the table:",
-            column=name,
-            rule="column names differ",
-            fix="rename one of them in the header",
-        )
+        way = dict(rule="column names differ", fix="rename one of them in the header")
+        raise InputError("more than once in the table:", column=name, **way)
 
 
 def named_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -417,6 +413,10 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         return split_frame(self.check(frame), self.patient, (0.5, 0.5), seed)
 
     def _repr_html_(self) -> str:
+        kinds = Counter(column.kind for column in self.columns).items()
+        told = f"{len(self.columns)} columns: {', '.join(f'{n} {kind}' for kind, n in kinds)}"
         shown = {"name", "kind", "role", "unit", "missing", "reason"}
         rows = [column.model_dump(include=shown) for column in self.columns]
-        return pd.DataFrame(rows).fillna("").to_html(index=False)
+        table = pd.DataFrame(rows).fillna("").replace({"missing": {True: "gaps", False: ""}})
+        table["name"] = table["name"].str[:60]
+        return f"<p>{told}</p>{table.to_html(index=False, border=0, justify='left')}"

@@ -15,6 +15,7 @@ import synthmed_nb
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if re.match(r"[0-8]\d_", path.name)]  # 9x are tours
+TOURS = [path for path in NOTEBOOKS if path not in CHAPTERS]
 TEMPLATES = sorted((ROOT / "synthmed_nb" / "templates").glob("*.ipynb"))
 LAYER = {path.stem[3:]: path.stem[:2] for path in CHAPTERS}
 
@@ -132,11 +133,11 @@ def test_no_module_holds_traces_of_its_notebook(module):
 
 
 def test_every_import_is_declared():
-    """What a module or a template imports stands in settings.ini, not in another's requirements."""
+    """What a module, template or tour imports is in settings.ini, not in another's requirements."""
     names = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "IPython": "ipython"}
     declared = {re.split(r"[^\w.-]", word)[0] for word in settings()["requirements"].split()}
     parsed = [tree(module) for module in LAYER]
-    for path in TEMPLATES:
+    for path in TEMPLATES + TOURS:
         parsed.extend(ast.parse(source(cell)) for cell in cells(path, "code"))
     tops = {name.split(".")[0] for p in parsed for name in imports(p)} - {""}
     used = {names.get(top, top) for top in tops - sys.stdlib_module_names}
@@ -230,6 +231,12 @@ def test_a_template_defines_no_functions(path):
     for cell in cells(path, "code"):
         kinds = [type(node) for node in ast.walk(ast.parse(source(cell)))]
         assert not {ast.FunctionDef, ast.ClassDef} & set(kinds), cell["id"]
+
+
+@pytest.mark.parametrize("path", TOURS, ids=lambda p: p.stem)
+def test_a_tour_is_read_and_not_exported(path):
+    assert re.match(r"# .+\n\n> \S.*", source(cells(path)[0])) and len(cells(path)) <= 60
+    assert not any(re.match(r"#\| *(export|default_exp)", source(c)) for c in cells(path, "code"))
 
 
 def test_the_tags_survive_cleaning():
