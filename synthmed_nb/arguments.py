@@ -85,6 +85,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "folder for the state of the training; one that was cut off goes on from there",
     },
     "--rows": {"metavar": "N", "type": positive(int), "help": "synthetic rows to make"},
+}  # fmt: skip
+
+# %% ../nbs/76_arguments.ipynb #more-options
+OPTIONS |= {
     "--privacy": {
         "metavar": "P", "type": float, "default": 0.0,
         "help": "from 0 to 1: less detail and less leak (0); see `synthmed calibrate`",

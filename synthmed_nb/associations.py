@@ -148,6 +148,14 @@ def trend_errors(cells: Cells, names: Sequence[str], table: int = 1) -> np.ndarr
     np.fill_diagonal(errors, 0)
     return errors
 
+# %% ../nbs/42_associations.ipynb #ranks
+def _columns(values: np.ndarray | None) -> np.ndarray:
+    return np.zeros((0, 0)) if values is None else values.T
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return rankdata(values, axis=0, nan_policy="omit")
+
 # %% ../nbs/42_associations.ipynb #pairs
 class Pairs:
     """Pairs of columns of several tables in paper and in fixed form, to compare under weights."""
@@ -208,14 +216,6 @@ class Pairs:
             told[np.ix_(self.numeric, self.numeric)] = found["ranks"]
         np.fill_diagonal(told, 1)
         return told
-
-
-def _columns(values: np.ndarray | None) -> np.ndarray:
-    return np.zeros((0, 0)) if values is None else values.T
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return rankdata(values, axis=0, nan_policy="omit")
 
 # %% ../nbs/42_associations.ipynb #threes
 TRIPLES, COARSE = 60, 6

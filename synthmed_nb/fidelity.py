@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLOOR_ROWS', 'MOST_ROWS', 'SUPPORT_ROWS', 'CELLS', 'cut', 'four_tables', 'Breaks', 'record_measures',
-           'table_measures', 'Density', 'density', 'PairFidelity', 'Fidelity', 'pair_fidelity', 'caps', 'fidelity']
+           'table_measures', 'Density', 'density', 'PairFidelity', 'Fidelity', 'pair_fidelity', 'column_fidelities',
+           'caps', 'fidelity']
 
 # %% ../nbs/55_fidelity.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -267,6 +268,14 @@ def pair_fidelity(pairs: Pairs, people: int) -> PairFidelity:
         association_synthetic=told[1],
     )
 
+# %% ../nbs/55_fidelity.ipynb #columns
+def column_fidelities(cells: Cells, schema: Schema, units: np.ndarray) -> list[ColumnFidelity]:
+    """What is shown of each column of tables 0 and 1; `units` are the patients of table 0."""
+    names = schema.modelled
+    ladders = Ladders.of(cells, names)
+    moved = {name: wasserstein(ladders, name) for name in names}
+    return [column_fidelity(cells, schema.column(name), units, moved[name]) for name in names]
+
 # %% ../nbs/55_fidelity.ipynb #caps
 def caps(tables: dict[str, int], used: Sequence[int], names: Sequence[str]) -> list[str]:
     """What was cut, in words.
@@ -331,10 +340,6 @@ def fidelity(
     people = [int(u.max(initial=-1)) + 1 for u in (owners[0], units[-1])]
     paper = {"paper shape": float(shape_errors(whole, names).mean())}
     paper["paper"] = float(of_pairs(trend_errors(whole, names)).mean())
-    ladders = Ladders.of(whole, names)
-    columns = [
-        column_fidelity(whole, schema.column(n), owners[0], wasserstein(ladders, n)) for n in names
-    ]
     all_found = [found] if near is None else [found, near]
     gaps = missingness(whole, names, owners)
     told = measures(all_found, len(names), len(gaps.names), people, paper)
@@ -343,7 +348,7 @@ def fidelity(
         score=score_of(found, *seen["XGBoost"]),
         measures=[*told, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
-        columns=columns,
+        columns=column_fidelities(whole, schema, owners[0]),
         pairs=pair_fidelity(pairs, people[0]),
         missingness=gaps,
         density=density(cells, units[0]),
