@@ -314,7 +314,7 @@ def look_further(
         p_values["disclosure"] = inference.p_value
     skipped = [] if "reference" in real else SKIPPED
     found = {"groups": groups, "copies": copies, "inference": inference, "skipped": skipped}
-    return found, p_values
+    return found | {"distances": sides.distances(scores)}, p_values
 
 
 def leak_curve(model: object) -> list[tuple[int, float, float, float]]:
@@ -385,7 +385,6 @@ def audit(
     return Audit(
         **whole.model_dump(), **found, seed=seed, policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
-        distances=sides.distances(scores), leak_curve=leak_curve(model),
-        identifiers=scan_identifiers(synthetic, schema),
+        leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),
         rows=told_rows(sides, {**real, "synthetic": synthetic}), fingerprint=fingerprint(synthetic),
     )  # fmt: skip

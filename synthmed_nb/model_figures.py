@@ -12,7 +12,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plots import FAINT, HOLDOUT, HOUSE, INK, REAL, SYNTHETIC, WIDTH, canvas, key
+from synthmed_nb.plots import (
+    FAINT,
+    HOLDOUT,
+    HOUSE,
+    INK,
+    REAL,
+    SYNTHETIC,
+    WIDTH,
+    canvas,
+    key,
+    legend,
+)
 from synthmed_nb.schedules import (
     ColumnSchedule,
     CosineSchedule,
@@ -65,7 +76,7 @@ def loss_curve(training: dict | None) -> Figure | None:
         key("trained on", REAL, line="-"),
         key(text, INK, line=":", lw=0.9),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/64_model_figures.ipynb #schedules-parts
@@ -82,7 +93,7 @@ RECORDS = (
 def _curves(ax: Axes) -> None:
     t = torch.linspace(0, 1, 101)
     kinds = {
-        "cosine (in use)": (CosineSchedule(), SYNTHETIC, "-", 2.0),
+        "cosine (the default)": (CosineSchedule(), SYNTHETIC, "-", 2.0),
         "linear": (LinearSchedule(), INK, "--", 1.1),
         "sigmoid": (SigmoidSchedule(), INK, ":", 1.3),
     }
@@ -137,14 +148,16 @@ def noise_schedules(seed: int = 0) -> Figure:
         seed: of the cells that are hidden first, and of the noise.
     """
     rng, times = np.random.default_rng(seed), torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-    names = [f"table {i}" for i in range(len(times))]
-    where = [["curves"] * 10 + ["blur"] * 10, [name for name in names for _ in range(4)]]
-    fig, axes = plt.subplot_mosaic(where, figsize=(WIDTH, 5.0), height_ratios=[5, 4])
+    fig = plt.figure(figsize=(WIDTH, 4.7))
     plt.close(fig)
-    _curves(axes["curves"])
-    _blur(axes["blur"], rng)
+    above, below = fig.subfigures(2, 1, height_ratios=[5, 4])
+    left, right = above.subplots(1, 2)
+    _curves(left)
+    _blur(right, rng)
     chance = rng.permutation(3 * len(RECORDS)).reshape(-1, 3) / (3 * len(RECORDS))
-    for name, t, left in zip(names, times, CosineSchedule().abar(times), strict=True):
-        _table(axes[name], chance >= float(left) - 1e-6)
-        axes[name].set_title(f"time {float(t):g}: {100 * float(left):.0f} % left", fontsize=8)
+    tables = zip(below.subplots(1, len(times)), times, CosineSchedule().abar(times), strict=True)
+    for ax, time, share in tables:
+        _table(ax, chance >= float(share) - 1e-6)
+        ax.set_title(f"time {float(time):g}: {100 * float(share):.0f} % left", fontsize=8)
+    below.supxlabel("six made-up records; a dark cell is hidden", fontsize=7.5)
     return fig

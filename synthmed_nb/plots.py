@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'FAINT', 'REAL', 'SYNTHETIC', 'HOLDOUT', 'LIMIT', 'ERRORS', 'SIGNED', 'HOUSE', 'WIDTH', 'printable', 'label',
-           'Html', 'image', 'canvas', 'as_dict', 'number', 'names_on_y', 'key', 'interval', 'ratio_axis', 'hatched',
-           'heat']
+           'Html', 'image', 'canvas', 'as_dict', 'number', 'names_on_y', 'key', 'dumbbells', 'legend', 'interval',
+           'ratio_axis', 'hatched', 'heat']
 
 # %% ../nbs/60_plots.ipynb #imports
 import base64
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
@@ -46,6 +47,8 @@ HOUSE = [
         "ytick.color": INK,
         "xtick.major.size": 0,
         "ytick.major.size": 0,
+        "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
         "legend.frameon": False,
         "hatch.linewidth": 0.5,
         "figure.dpi": 100,
@@ -64,8 +67,11 @@ def printable(name: object, width: int = 60) -> str:
 
 
 def label(name: object, width: int = 24) -> str:
-    """A name for a figure: printable, cut, and never read as a formula."""
-    return printable(name, width).replace("$", r"\$")
+    """A name for a figure: printable, cut in the middle, and never read as a formula."""
+    text = printable(name, 10_000)
+    if len(text) > width:  # names of a family of columns differ at their ends
+        text = f"{text[: width - width // 3 - 1]}…{text[-(width // 3) :]}"
+    return text.replace("$", r"\$")
 
 # %% ../nbs/60_plots.ipynb #html
 @dataclass(frozen=True)
@@ -138,6 +144,18 @@ def names_on_y(ax: Axes, names: Sequence[object], width: int = 24) -> None:
 def key(text: str, colour: str, mark: str = "", line: str = "none", **how: object) -> Line2D:
     """An entry of a legend: a mark, a line, or both."""
     return Line2D([], [], color=colour, marker=mark, ls=line, label=text, **how)
+
+
+def dumbbells(ax: Axes, real: Sequence[float], synthetic: Sequence[float]) -> None:
+    """One row per pair: real an open circle, synthetic a diamond."""
+    places = range(len(real))
+    ax.plot(real, places, "o", color="white", mec=REAL, mew=1.6, markersize=6.5)
+    ax.plot(synthetic, places, "D", color=SYNTHETIC, markersize=4)
+
+
+def legend(fig: Figure, *keys: Artist, across: int = 4) -> None:
+    """The keys above the figure, at most `across` beside each other."""
+    fig.legend(handles=list(keys), loc="outside upper left", ncols=across)
 
 # %% ../nbs/60_plots.ipynb #rows
 def interval(

@@ -23,6 +23,7 @@ from synthmed_nb.plots import (
     canvas,
     key,
     label,
+    legend,
     names_on_y,
     number,
 )
@@ -42,15 +43,18 @@ def _attack_panel(ax: Axes, attacks: list[dict], rate: str, scale: float, chance
 
 # %% ../nbs/63_privacy_figures.ipynb #attacks
 @plt.style.context(HOUSE)
-def attacks(audit: BaseModel | dict) -> Figure:
+def attacks(audit: BaseModel | dict) -> Figure | None:
     """AUC and detection rates of the membership attacks with intervals, beside chance and policy.
 
     Args:
         audit: an `Audit` or its dictionary; bounds of its policy are shares in [0, 1].
+            Without an attack there is no figure.
     """
     audit = as_dict(audit)
     rows = [attack | {"white_box": False} for attack in audit["attacks"]]
     rows += [attack | {"white_box": True} for attack in audit.get("white_box", [])]
+    if not rows:
+        return None
     names = [row["name"] + (" *" if row["white_box"] else "") for row in rows]
     bounds = audit.get("bounds") or {}
     if bounds:
@@ -98,7 +102,7 @@ def leak_curve(audit: BaseModel | dict) -> Figure | None:
         ax.grid(axis="y")
     lowest = key("lowest held-out loss", INK, line=":", lw=0.9)
     keys = [*axes[0].get_legend_handles_labels()[0], lowest]
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #roc
@@ -124,7 +128,7 @@ def _curves(ax: Axes, attacks: list[dict], policy: dict) -> None:
     ax.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low / 2, 1.1))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:g}")
-    ax.set_title(f"strongest: {label(strongest['name'], 30)}")
+    ax.set_title(f"highest AUC: {label(strongest['name'], 30)}")
     ax.set_xlabel("non-members accused, %")
     ax.grid(axis="both")
 
@@ -148,12 +152,12 @@ def roc(audit: BaseModel | dict) -> Figure | None:
         ax.text(0.02, 0.97, f"attacks {name}", transform=ax.transAxes, va="top", fontweight="bold")
     axes[0].set_ylabel("members found, %")
     keys = [
-        key("strongest attack, 95 % interval", SYNTHETIC, line="-", lw=1.8),
+        key("attack with the highest AUC, 95 % interval", SYNTHETIC, line="-", lw=1.8),
         key("others", REAL, line="-"),
         key("guessing", INK, line="-", lw=0.9),
         key("policy", LIMIT, line="-", lw=2.2),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=2 * len(sides))
+    legend(fig, *keys, across=2 * len(sides))
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #distances
@@ -179,9 +183,9 @@ def distances(audit: BaseModel | dict) -> Figure | None:
     ax.set_ylabel(f"patients, % per {unit:.4g}")
     ax.set_ylim(bottom=0)
     ax.grid(axis="y")
-    keys = [plt.Rectangle((0, 0), 1, 1, color=REAL, label="members (train)"),
+    keys = [key("members (train)", REAL, "s", markersize=8),
             key("non-members (holdout)", HOLDOUT, line="--", lw=1.8)]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=2)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #frontier

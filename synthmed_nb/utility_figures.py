@@ -22,9 +22,11 @@ from synthmed_nb.plots import (
     SYNTHETIC,
     as_dict,
     canvas,
+    dumbbells,
     interval,
     key,
     label,
+    legend,
     names_on_y,
     number,
     printable,
@@ -33,14 +35,15 @@ from synthmed_nb.plots import (
 
 # %% ../nbs/62_utility_figures.ipynb #utility-bars
 @plt.style.context(HOUSE)
-def utility_bars(utility: BaseModel | dict) -> Figure:
-    """How well models predict the target when trained on real and on synthetic records.
+def utility_bars(utility: BaseModel | dict) -> Figure | None:
+    """How well models predict the target when trained on real and on synthetic records; or None.
 
     Args:
         utility: a `Utility` or its dictionary; `gap` is TRTR minus TSTR.
     """
     utility = as_dict(utility)
-    models = utility["models"]
+    if not (models := utility["models"]):
+        return None
     start = 0.5 if utility["metric"] == "AUC" else 0.0  # the score of a guess
     fig, (ax,) = canvas(1, 1, height=0.62 * len(models) + 1.1)
     kinds = [
@@ -102,7 +105,7 @@ def utility_forest(utility: BaseModel | dict) -> Figure | None:
     keys = [key("trained on synthetic", SYNTHETIC, "D", "-"),
             key("on both", SYNTHETIC, "o", "-", mfc="white"),
             key(limit, LIMIT, line="--")]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #reliability
@@ -121,7 +124,7 @@ def reliability(utility: BaseModel | dict) -> Figure | None:
         return None
     found = [found for model in models for found in model["calibration"]]
     most = max(max(f["predicted"] + f["observed"], default=0) for f in found)
-    top = min(math.ceil(10 * most) * 10, 100) or 10
+    top = min(math.ceil(5 * most) * 20, 100) or 20
     ticks = [top * part / 4 for part in range(5)]
     fig, axes = canvas(1, max(len(models), 3), height=2.7, sharey=True)
     for ax, model in zip(axes, models, strict=False):
@@ -142,7 +145,7 @@ def reliability(utility: BaseModel | dict) -> Figure | None:
     keys = [key(f"trained on {n}", c, m, ls, markersize=4) for n, (c, m, ls) in TRAINED.items()
             if n in seen]  # fmt: skip
     keys.append(key("perfect", INK, line="-", lw=0.8))
-    fig.legend(handles=keys, loc="outside upper left", ncols=4)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #kaplan-meier
@@ -178,7 +181,7 @@ def kaplan_meier(utility: BaseModel | dict) -> Figure | None:
 
 # %% ../nbs/62_utility_figures.ipynb #coefficients
 @plt.style.context(HOUSE)
-def coefficients(utility: BaseModel | dict, limit: int = 40) -> Figure | None:
+def coefficients(utility: BaseModel | dict, limit: int = 30) -> Figure | None:
     """Coefficients with intervals, real above synthetic; None without a regression.
 
     Args:
@@ -208,7 +211,7 @@ def coefficients(utility: BaseModel | dict, limit: int = 40) -> Figure | None:
     ax.grid(axis="x")
     keys = [key("real", REAL, "o", "-", mfc="white"), key("synthetic", SYNTHETIC, "D", "-"),
             key("* the synthetic interval misses the real estimate", INK)]  # fmt: skip
-    fig.legend(handles=keys, loc="outside upper left", ncols=3)
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #subgroups
@@ -249,22 +252,20 @@ def subgroups(bias: BaseModel | dict, limit: int = 30) -> Figure | None:
             key("as is", SYNTHETIC, "D", "-"),
             key("balanced", SYNTHETIC, "D", "-", mfc="white"),
         ]
-        fig.legend(handles=keys, loc="outside upper left", ncols=2)
+        legend(fig, *keys)
     return fig
 
 # %% ../nbs/62_utility_figures.ipynb #fairness
 def _dumbbells(ax: Axes, found: dict) -> None:
     real, synthetic = ([number(x) for x in found[name]] for name in ("real", "synthetic"))
-    places = range(len(real))
-    ax.hlines(places, real, synthetic, color=SYNTHETIC, lw=1.3)
-    ax.plot(real, places, "o", color="white", mec=REAL, mew=1.6, markersize=6.5)
-    ax.plot(synthetic, places, "D", color=SYNTHETIC, markersize=4)
+    ax.hlines(range(len(real)), real, synthetic, color=SYNTHETIC, lw=1.3)
+    dumbbells(ax, real, synthetic)
     names_on_y(ax, found["groups"], 22)
-    ax.set_title(f"{label(found['column'], 24)}: {found['metric']}", fontweight="bold")
+    ax.set_title(f"{label(found['column'], 16)}: {found['metric']}", fontweight="bold")
     told = "{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**found).replace("-", "−")
     ax.set_xlabel(
-        f"{label(found['model'], 24)}; spread {found['gap_real']:.2f} when trained on real, "
-        f"{found['gap_synthetic']:.2f} on synthetic:\n{told}",
+        f"{label(found['model'], 24)}\nspread {found['gap_real']:.2f} (real), "
+        f"{found['gap_synthetic']:.2f} (synthetic);\ndifference {told}",
         fontsize=7.5,
     )
     ax.margins(x=0.1)
@@ -283,7 +284,7 @@ def fairness(bias: BaseModel | dict, panels: int = 6) -> Figure | None:
     if not found:
         return None
     down = -(-len(found) // 2)
-    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 3.2 for i in range(down)]
+    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 3.9 for i in range(down)]
     how = {"gridspec_kw": {"height_ratios": heights}}
     fig, axes = canvas(down, 2, height=0.22 * sum(heights) + 0.5, **how)
     for ax, one in zip(axes, found, strict=False):
@@ -294,5 +295,5 @@ def fairness(bias: BaseModel | dict, panels: int = 6) -> Figure | None:
         key("trained on real", REAL, "o", mfc="white", mew=1.6),
         key("trained on synthetic", SYNTHETIC, "D"),
     ]
-    fig.legend(handles=keys, loc="outside upper left", ncols=2)
+    legend(fig, *keys)
     return fig
