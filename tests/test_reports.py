@@ -282,6 +282,29 @@ def test_a_table_without_target_gaps_or_groups_has_a_page(tmp_path, name):
         assert shown in page.text, shown
 
 
+def test_a_regression_and_what_balancing_did_have_a_page(tmp_path):
+    evaluation = example("evaluation")
+    utility, bias = evaluation["utility"], evaluation["bias"]
+    del evaluation["rows"]["reference"]  # `evaluate` knows of no reference
+    utility |= {"task": "regression", "metric": "R2", "survival": None, "coefficients": None}
+    utility["claim"] |= {"holds": None, "low": -0.01, "high": 0.05}
+    for model in utility["models"]:
+        model["calibration"] = []
+    utility["agreements"][0]["tau"] = None
+    other = json.loads(json.dumps(bias))
+    other["worst"], other["fairness"] = "Less is wrong.", other["fairness"][:2]
+    other["fairness"][0]["gap_synthetic"] = 0.123
+    bias |= {"balance": "sex", "balanced": other}
+    (tmp_path / "e.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    page = Page(report("utility", tmp_path / "page.html", evaluation=tmp_path / "e.json"))
+    for shown in ("Within 3 % of real: cannot tell.", "Not asked: the target is not a yes or no",
+                  "equal shares of sex", "Less is wrong.", "0.123", "No regression was fitted",
+                  "Not asked: no time and event"):  # fmt: skip
+        assert shown in page.text, shown
+    page = Page(report("release", tmp_path / "page.html", evaluation=tmp_path / "e.json"))
+    assert "real recordsnot stated" in page.text and "1.6 % of the R2" in page.text
+
+
 def test_an_audit_alone_has_a_first_page(tmp_path):
     page = Page(report("release", tmp_path / "page.html", audit=EXAMPLES / "audit.json"))
     assert "faithful: not tested, useful: not tested, fair: not tested, private: no" in page.text
