@@ -22,7 +22,7 @@ from .cells import Cells, check_tables, units_of
 from .columns import InputError
 from .companions import draws
 from .diversity import Diversity, diversity
-from .learners import TRAINING_ROWS, learn, target_codes
+from .learners import TRAINING_ROWS, class_name, event_class, learn, target_codes
 from .permutations import holm
 from .schema import Schema
 from .scores import told_classes
@@ -141,6 +141,7 @@ class Bias(BaseModel, frozen=True, extra="forbid"):
         diversity: what S holds of T.
         groups: fidelity of each group, worst ratio first.
         fairness: gaps of models, those surely larger than real first, then by difference.
+        event: class of the target whose cases the fairness is about.
         worst: one plain sentence.
         balanced: the same of a table drawn with `balance=`; compare the two.
         balance: the column it was balanced by.
@@ -149,6 +150,7 @@ class Bias(BaseModel, frozen=True, extra="forbid"):
     diversity: Diversity
     groups: list[GroupFidelity]
     fairness: list[Fairness]
+    event: str | None
     worst: str
     balanced: "Bias | None" = None
     balance: str | None = None
@@ -325,28 +327,30 @@ def _check_balance(schema: Schema, balanced: pd.DataFrame | None, balance: str |
 def _fairness(
     tables: Sequence[pd.DataFrame], schema: Schema, names: Sequence[str], seed: int
 ) -> tuple[list[tuple[Fairness, float]], str]:
-    """Rows of T, S, H, and why there are none."""
+    """Rows of T, S, H, and the class of the cases; or no rows, and why."""
     if schema.target is None or schema.target in schema.numeric or len(schema.modelled) < 2:
-        return [], "the table has no target with two classes"
+        return [], "the table has no target with classes"
     targets, classes = target_codes(list(tables), schema)
     known = [np.flatnonzero(y >= 0) for y in targets]
+    if classes < 2:
+        return [], "the target has one class"
+    event = event_class(targets[0][known[0]], classes)
+    targets = [(y == event).astype(int) for y in targets]
     holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
     units = units_of(holdout, schema)
-    if classes != 2:
-        return [], f"the target has {'more than two classes' if classes > 2 else 'one class'}"
     groups = splits(Cells.of(tables, schema), schema, names, units_of(tables[0], schema))
     scored = [scored_groups(s, s.codes[2][known[2]], y, units) for s in groups]
     scored = [s for s in scored if len(s.labels) > 1]
-    if not scored or not told_classes(y, units, classes):
+    if not scored or not told_classes(y, units, 2):
         return [], (
             f"no two groups of a column have {SCORED_PATIENTS} patients in the holdout, "
-            f"{SCORED_SIDE} with the second class of the target and {SCORED_SIDE} without"
+            f"{SCORED_SIDE} cases and {SCORED_SIDE} others"
         )
     n, told = min(len(known[0]), len(known[1]) or len(known[0]), TRAINING_ROWS), []
     for table, rows, answers in zip(tables[:2], known[:2], targets[:2], strict=True):
         some = np.sort(np.random.default_rng([seed, 55]).permutation(rows)[:n])
         told.append(said_by_blocks(table.iloc[some], answers[some], holdout, schema, seed))
-    return fairness_gaps(y, units, told, scored, seed), ""
+    return fairness_gaps(y, units, told, scored, seed), class_name(tables[0], schema, event)
 
 # %% ../nbs/53_bias.ipynb #bias
 def bias(
@@ -403,6 +407,7 @@ def bias(
         diversity=diverse,
         groups=faithful,
         fairness=[row for row, _ in rows],
+        event=why if rows else None,
         worst=fairness_sentence(rows) if rows else group_sentence(why, faithful),
         balanced=second,
         balance=balance,

@@ -211,7 +211,7 @@ def coefficients(
     real: tuple[pd.DataFrame, np.ndarray],
     synthetic: tuple[pd.DataFrame, np.ndarray],
     schema: Schema,
-    classes: int,
+    logistic: bool,
 ) -> Coefficients | None:
     """Compare the coefficients of one regression of the target, fitted to T and to S.
 
@@ -219,13 +219,13 @@ def coefficients(
         real: records of T and their targets: 0 or 1, or floats; shape (n,).
         synthetic: the same of S.
         schema: names the features and the patient.
-        classes: 2 or, for a numeric target, 0.
+        logistic: whether the targets are 0 and 1.
 
     Returns:
-        None for several classes, without a term, or where a fit does not converge.
+        None without a term, or where a fit does not converge.
     """
-    (table, y), (other, y_other), logistic = real, synthetic, bool(classes)
-    if classes > 2 or min(len(np.unique(y)), len(np.unique(y_other))) < 2:
+    (table, y), (other, y_other) = real, synthetic
+    if min(len(np.unique(y)), len(np.unique(y_other))) < 2:
         return None
     if not logistic:
         y_other, y = (y_other - y.mean()) / y.std(), (y - y.mean()) / y.std()

@@ -174,8 +174,9 @@ class Density(BaseModel, frozen=True, extra="forbid"):
     """Shares of the records of T and S in cells over the two main axes of T.
 
     Attributes:
-        x, y: edges of the cells along both axes, round numbers; the outermost cells are open.
-        real, synthetic: rows along `y`, shape (len(y) + 1, len(x) + 1); None: not to be shown.
+        x, y: edges of the cells along both axes, round numbers; the outermost cells hold all
+            that lies beyond.
+        real, synthetic: rows along `y`, shape (len(y) - 1, len(x) - 1); None: not to be shown.
         explained: share of the variance of T along both axes.
     """
 
@@ -206,8 +207,14 @@ def density(cells: Cells, units: np.ndarray) -> Density | None:
         told = [round(float(x), 5) if seen else None for x, seen in zip(share, shown, strict=True)]
         tables.append([told[i : i + shape[1]] for i in range(0, len(told), shape[1])])
     whole = axes.explained_variance_ratio_.sum()
-    ends = {"x": edges[0].tolist(), "y": edges[1].tolist()}
+    ends = {key: _framed(edge) for key, edge in zip("xy", edges, strict=True)}
     return Density(**ends, real=tables[0], synthetic=tables[1], explained=round(float(whole), 3))
+
+
+def _framed(edges: np.ndarray) -> list[float]:
+    """Edges with one more step on either side."""
+    step = edges[1] - edges[0] if len(edges) > 1 else 1.0
+    return np.round([edges[0] - step, *edges, edges[-1] + step], 10).tolist()
 
 # %% ../nbs/55_fidelity.ipynb #result
 class PairFidelity(BaseModel, frozen=True, extra="forbid"):

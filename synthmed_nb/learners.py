@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TRAINING_ROWS', 'LEVEL_ROWS', 'MOST_LEVELS', 'TREES', 'MOST_CODES', 'NO_NUMBERS', 'MODELS', 'IMPORTANCE_ROWS',
-           'IMPORTANCE_COLUMNS', 'SHUFFLES', 'CELLS', 'Features', 'fit_features', 'target_codes', 'linear_model',
-           'forest_model', 'boosted_model', 'histogram_model', 'Learned', 'learn', 'predictions', 'importance',
-           'leading']
+           'IMPORTANCE_COLUMNS', 'SHUFFLES', 'CELLS', 'Features', 'fit_features', 'target_codes', 'event_class',
+           'class_name', 'linear_model', 'forest_model', 'boosted_model', 'histogram_model', 'Learned', 'learn',
+           'predictions', 'importance', 'leading']
 
 # %% ../nbs/46_learners.ipynb #imports
 import warnings
@@ -135,6 +135,18 @@ def target_codes(tables: list[pd.DataFrame], schema: Schema) -> tuple[list[np.nd
     lookup = np.full(max(c.max(initial=0) for c in codes) + 1, -1)
     lookup[seen] = np.arange(len(seen))
     return [lookup[c] for c in codes], len(seen)
+
+# %% ../nbs/46_learners.ipynb #event
+def event_class(y: np.ndarray, classes: int) -> int:
+    """The class of the cases, from int class codes of T of shape (n,)."""
+    return 1 if classes == 2 else int(np.argsort(-np.bincount(y), kind="stable")[1])
+
+
+def class_name(train: pd.DataFrame, schema: Schema, code: int) -> str:
+    """The level of the target behind a class code of `target_codes`; `train` is T."""
+    declared = schema.column(schema.target).categories or ()
+    (codes,), levels = category_codes([train[schema.target]], declared)
+    return levels[np.unique(codes[codes > 0])[code] - 1]
 
 # %% ../nbs/46_learners.ipynb #models
 def linear_model(features: Features, number: bool, seed: int):

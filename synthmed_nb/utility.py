@@ -24,6 +24,8 @@ from synthmed_nb.learners import (
     MODELS,
     TRAINING_ROWS,
     Learned,
+    class_name,
+    event_class,
     importance,
     leading,
     learn,
@@ -102,6 +104,7 @@ def model_utility(
     found: dict[str, np.ndarray],
     metrics: dict[str, Metric],
     units: np.ndarray,
+    event: int = 1,
 ) -> ModelUtility:
     """Everything about one model.
 
@@ -112,13 +115,17 @@ def model_utility(
         found: for each metric shape (1 + replicates, 3), see `replicate`.
         metrics: see `metrics_of`.
         units: the patient of each record, int codes, shape (n,).
+        event: the class of the cases, whose risk is calibrated.
     """
     scores = [scored(name, metric, found[name]) for name, metric in metrics.items()]
     main, calibration = scores[0], []
-    if guesses[0].ndim == 2 and guesses[0].shape[1] == 2 and len(np.unique(y)) == 2:
+    if guesses[0].ndim == 2 and 0 < (y == event).sum() < len(y):
+        cases = (y == event).astype(int)
+        risks = [guess[:, event] for guess in guesses]
+        briers = [metrics["Brier"].told(float(((r - cases) ** 2).mean())) for r in risks]
         calibration = [
-            calibrated(source, y, guess[:, 1], units, metrics["Brier"].told(brier))
-            for source, guess, brier in zip(SOURCES, guesses, found["Brier"][0], strict=True)
+            calibrated(source, cases, risk, units, brier)
+            for source, risk, brier in zip(SOURCES, risks, briers, strict=True)
         ]
     return ModelUtility(
         model=model,
@@ -249,11 +256,13 @@ def feature_agreements(
 class Utility(BaseModel, frozen=True, extra="forbid"):
     """What S is worth for predicting the target; `trtr`, `tstr`, `gap` are means of the models.
 
-    `coefficients` is None for several classes or where a regression cannot be fitted; `survival`
-    where none was asked for.
+    Risks (`calibration`) and `coefficients` are about `event`, one class of the target, against
+    the rest; it is None for a number. `coefficients` is None where a regression cannot be fitted,
+    `survival` where none was asked for.
     """
 
     target: str
+    event: str | None
     task: Literal["binary", "multiclass", "regression"]
     metric: Literal["AUC", "R2"]
     models: list[ModelUtility]
@@ -300,6 +309,7 @@ def judge(
     learned: Sequence[Sequence[Learned]],
     schema: Schema,
     classes: int,
+    event: int,
     seed: int,
 ) -> dict:
     """Score models on the holdout.
@@ -310,6 +320,7 @@ def judge(
         learned: the models of each of `SOURCES`.
         schema: names the patient.
         classes: number of classes; 0 for a numeric target.
+        event: the class of the cases; see `event_class`.
         seed: of the bootstrap and the shuffles.
 
     Returns:
@@ -326,7 +337,9 @@ def judge(
     models = []
     for i, name in enumerate(names):
         own = {metric: values[:, i] for metric, values in found.items()}
-        models.append(model_utility(name, y, guesses[3 * i : 3 * i + 3], own, metrics, units))
+        models.append(
+            model_utility(name, y, guesses[3 * i : 3 * i + 3], own, metrics, units, event)
+        )
     main = next(iter(metrics))
     trtr, tstr = (np.array([getattr(m, k) for m in models]) for k in ("trtr", "tstr"))
     means = {"trtr": round(float(trtr.mean()), 4), "tstr": round(float(tstr.mean()), 4)}
@@ -389,12 +402,15 @@ def utility(
         say(0.2 * len(learned), f"models on {source} records")
         learned.append(learn(*part, schema, classes, seed))
     say(0.6, "scores and features")
-    found = judge(holdout, y, learned, schema, classes, seed)
+    event = event_class(y_train, classes) if classes else 0
+    found = judge(holdout, y, learned, schema, classes, event, seed)
     say(0.9, "regressions")
+    cases = [(part, (y == event).astype(int) if classes else y) for part, y in parts[:2]]
     return Utility(
         target=schema.target,
         task="regression" if not classes else "binary" if classes == 2 else "multiclass",
         **found,
-        coefficients=coefficients(parts[0], parts[1], schema, classes),
+        event=class_name(train, schema, event) if classes else None,
+        coefficients=coefficients(*cases, schema, bool(classes)),
         survival=survival_of(follow, schema, survival, seed) if follow else None,
     )
