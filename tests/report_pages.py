@@ -54,7 +54,8 @@ def hostile_results():
             clue["columns"] = [name] * len(clue["columns"])
     for rare, name in zip(fidelity["rare"], HOSTILE, strict=False):
         rare["column"] = rare["level"] = name
-    fidelity["columns"][6]["missing_real"] = 7 / evaluation["rows"]["train"]
+    number = next(c for c in fidelity["columns"] if c["kind"] == "numeric")
+    number["missing_real"] = 7 / evaluation["rows"]["train"]
     utility["target"] = HOSTILE[0]
     utility["survival"]["time"] = utility["survival"]["event"] = HOSTILE[1]
     for term, name in zip(utility["coefficients"]["terms"], HOSTILE, strict=False):
