@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make docs`. Each makes all that it needs, in .venv.
+# `make demo`, `make test`, `make docs` and `make examples`. Each makes all that it needs, in .venv.
 # Needed beforehand: make, a C library and Python 3.11 or newer (`make PYTHON=python3.12 demo` names another one).
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ DEV := .venv/installed-dev
 PINS := settings.ini setup.py pyproject.toml constraints.txt
 SOURCES := nbs tests benchmarks synthmed_nb/templates setup.py .ci/docs
 
-.PHONY: demo test docs lint sync notebooks browser clean
+.PHONY: demo test docs examples lint sync notebooks browser clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -19,6 +19,9 @@ test: lint sync notebooks browser
 
 docs: $(DEV)
 	$(BIN)/python .ci/docs/docs.py _docs
+
+examples: $(INSTALLED) browser
+	@bash .ci/examples
 
 lint: $(DEV)
 	$(BIN)/ruff check $(SOURCES)

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from measure import line
+from measure import line, paper
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import KNNImputer
 from sklearn.linear_model import LogisticRegression
@@ -77,8 +77,9 @@ def measure(name: str, minutes: float | None, seed: int = 0) -> list[object]:
     f, u = found.fidelity, found.utility
     return [
         name, f"{len(train):,} x {len(schema.modelled)}", round(fitted - start),
-        round(sampled - fitted, 1), f.shape.value, f.trend.value, f.trend.floor, f.detection.auc,
-        1 - (2 * max(0.5, f.detection.auc) - 1), f.detection.auc_at_floor_size,
+        round(sampled - fitted, 1), paper(f, "Shape"), paper(f, "Trend"),
+        f.measure("Trend", "paper").floor, f.detection().auc,
+        1 - (2 * max(0.5, f.detection().auc) - 1), f.detection().auc_at_floor_size,
         u.gap if u else "", *_found(checked), checked.verdict,
     ]  # fmt: skip
 
@@ -106,8 +107,8 @@ def schedules(names: list[str], minutes: float | None) -> None:
                 synthetic = model.sample(len(train), seed=1)
                 f = evaluate(train, holdout, synthetic, schema).fidelity
                 checked = audit(train, holdout, reference, synthetic, schema)
-                line(name, schedule, seed, model.training_["tokens"]["steps"], f.detection.auc,
-                     f.detection.auc_at_floor_size, f.trend.value,
+                line(name, schedule, seed, model.training_["tokens"]["steps"], f.detection().auc,
+                     f.detection().auc_at_floor_size, paper(f, "Trend"),
                      *_found(checked))  # fmt: skip
 
 
@@ -125,7 +126,8 @@ def steps(names: list[str], minutes: float | None) -> None:
             synthetic = model.sample(len(train), seed=1)
             spent = time.monotonic() - start
             f = evaluate(train, holdout, synthetic, schema).fidelity
-            line(name, len(plan.groups), spent, f.shape.value, f.trend.value, f.detection.auc)
+            errors = (paper(f, name) for name in ("Shape", "Trend"))
+            line(name, len(plan.groups), spent, *errors, f.detection().auc)
 
 
 class WithoutSkips(unet_room.UNet):
@@ -192,7 +194,7 @@ def networks(names: list[str], minutes: float | None) -> None:
             f = evaluate(train, holdout, model.sample(len(train), seed=1), schema).fidelity
             told = model.training_["tokens"]
             line(name, kind.__name__, model.training_["parameters"], told["steps"], told["best"],
-                 f.trend.value, f.detection.auc)  # fmt: skip
+                 paper(f, "Trend"), f.detection().auc)  # fmt: skip
 
 
 def knob(names: list[str], minutes: float | None) -> None:
@@ -208,7 +210,7 @@ def knob(names: list[str], minutes: float | None) -> None:
                 found = evaluate(train, holdout, synthetic, schema)
                 checked = audit(train, holdout, reference, synthetic, schema)
                 f, u = found.fidelity, found.utility
-                line(name, privacy, f.detection.auc, f.trend.value, u.gap if u else "",
+                line(name, privacy, f.detection().auc, paper(f, "Trend"), u.gap if u else "",
                      *_found(checked))  # fmt: skip
 
 
@@ -231,7 +233,7 @@ def parents(names: list[str], minutes: float | None) -> None:
                     checked = audit(train, holdout, reference, synthetic, schema, seed=draw)
                     f, p_value = told.fidelity, checked.questions[0].p_value
                     found.append([
-                        f.detection.auc, f.detection.auc_at_floor_size, f.trend.value,
+                        f.detection().auc, f.detection().auc_at_floor_size, paper(f, "Trend"),
                         told.utility.gap if told.utility else np.nan, *_found(checked), p_value,
                     ])  # fmt: skip
                 line(name, seed, most, *np.mean(found, axis=0))
@@ -379,7 +381,7 @@ def small(names: list[str], minutes: float | None) -> None:
             few = train.sample(300, random_state=seed).reset_index(drop=True)
             model = Synthesizer(schema, seed=seed).fit(few, minutes=minutes)
             synthetic = model.sample(len(few), seed=1)
-            shape = evaluate(few, holdout, synthetic, schema).fidelity.shape
+            shape = evaluate(few, holdout, synthetic, schema).fidelity.measure("Shape", "paper")
             for attack in audit(few, holdout, reference, synthetic, schema).attacks:
                 line(name, len(few), seed, shape.value, shape.floor, attack.name, attack.auc,
                      attack.auc_low, attack.auc_high)  # fmt: skip

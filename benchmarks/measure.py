@@ -1,4 +1,4 @@
-"""Measures what RESULTS.md reports: `python benchmarks/measure.py embedded|diabetes130`.
+"""Measures what RESULTS.md reports: `python benchmarks/measure.py embedded|diabetes130|evaluation`.
 
 `diabetes130` needs the public table in the folder that SYNTHMED_DATA names.
 """
@@ -11,12 +11,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from synthmed_nb import Schema, Synthesizer, audit, cli, datasets, evaluate
+from synthmed_nb.runs import peak_memory, reset_peak
 from synthmed_nb.schema import DataNote
 from synthmed_nb.tables import write_table
 
 warnings.simplefilter("ignore", DataNote)
+
+
+def paper(fidelity: object, name: str) -> float:
+    """Shape or Trend error as the papers have it, percent."""
+    return fidelity.measure(name, "paper").value
 
 
 def line(*cells: object) -> None:
@@ -48,9 +55,10 @@ def embedded(seeds: int = 3) -> None:
         found = evaluate(train, holdout, synthetic, schema, seed=seed)
         checked = audit(train, holdout, reference, synthetic, schema, model=model, seed=seed)
         f, u = found.fidelity, found.utility
-        d = f.detection
-        line(seed, fitted - start, sampled - fitted, f.shape.value, f.trend.value, f.trend.floor,
-             f.missing_worst, d.auc, d.auc_at_floor_size, d.floor_auc, f.score,
+        d = f.detection()
+        floor = f.measure("Trend", "paper").floor
+        line(seed, fitted - start, sampled - fitted, paper(f, "Shape"), paper(f, "Trend"), floor,
+             f.missingness.worst, d.auc, d.auc_at_floor_size, d.floor_auc, f.score.value,
              u.trtr, u.tstr, u.gap, checked.copies.synthetic_share, checked.copies.holdout_share,
              *(a.auc for a in checked.attacks), checked.questions[0].p_value,
              json.dumps(checked.verdicts))  # fmt: skip
@@ -73,5 +81,47 @@ def diabetes130(minutes: str = "10") -> None:
         print(json.dumps({k: manifest[k] for k in ("stages", "results")}, indent=1))
 
 
+def made(rows: int, columns: int, seed: int) -> pd.DataFrame:
+    """A table of related numbers and categories with gaps, and a target of two classes."""
+    rng = np.random.default_rng(seed)
+    health = rng.normal(size=rows)
+    table = {"sex": rng.choice(["F", "M"], rows), "age": np.clip(50 + 15 * health, 18, 95).round()}
+    for i in range(columns - 3):
+        noise = rng.normal(size=rows)
+        if i % 2:
+            cuts = np.quantile(health + noise, np.linspace(0, 1, 3 + i % 9)[1:-1])
+            table[f"category_{i}"] = [f"L{k}" for k in np.searchsorted(cuts, health + noise)]
+        else:
+            value = (health * rng.normal() + noise).round(2)
+            table[f"number_{i}"] = np.where(rng.random(rows) < 0.1, np.nan, value)
+    table["ill"] = np.where(health + rng.normal(size=rows) > 1, "yes", "no")
+    return pd.DataFrame(table)
+
+
+def evaluation(rows: str = "20000", columns: str = "20") -> None:
+    """Seconds and memory of `evaluate`: 60 % of the records train, as many synthetic, 20 % held."""
+    table = made(2 * int(rows), int(columns), 0)
+    schema = Schema.detect(table, target="ill")
+    cuts = [round(share * int(rows)) for share in (0.6, 1.2, 1.4)]
+    train, synthetic, holdout = (
+        table.iloc[a:b].reset_index(drop=True) for a, b in zip([0, *cuts], cuts, strict=False)
+    )
+    reset_peak()
+    parts, start = [], time.monotonic()
+
+    def told(done: float, note: str) -> None:
+        parts.append((round(time.monotonic() - start, 1), note))
+
+    found = evaluate(train, holdout, synthetic, schema, progress=told)
+    line(
+        "rows", rows, "columns", columns, "seconds", time.monotonic() - start, "MiB", peak_memory()
+    )
+    for second, note in parts:
+        line(second, note)
+    print("\n".join([*found.fidelity.caps, found.utility.claim.sentence, found.bias.worst]))
+
+
+COMMANDS = {"embedded": embedded, "diabetes130": diabetes130, "evaluation": evaluation}
+
 if __name__ == "__main__":
-    {"embedded": embedded, "diabetes130": diabetes130}[sys.argv[1]]()
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

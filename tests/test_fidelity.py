@@ -84,8 +84,8 @@ def test_identical_tables_have_no_error(real):
     assert result.pairs.association_real == result.pairs.association_synthetic
     assert all(c.real == c.synthetic and c.shape_error == 0 for c in result.columns)
     assert all(not c.wasserstein for c in result.columns)
-    fixed, paper = (result.measure("authenticity", form).value for form in ("fixed", "paper"))
-    assert fixed == 0 and paper == 0  # nothing is new
+    new = result.measure("authenticity")  # half of the copies have lost their original to the cut
+    assert new.value < 0.3 and new.ratio_high < 0.8
 
 
 # controls
