@@ -113,9 +113,13 @@ class Cells:
         return self.codes[name][table] == 0
 
     def matrix(self, table: int) -> np.ndarray:
-        """One table for trees: float32, shape (n, columns), numbers first, every gap NaN."""
+        """One table for trees: float32, shape (n, columns), numbers first, every gap NaN.
+
+        Numbers beyond 1e38, which float32 cannot hold, stand there.
+        """
         codes = [np.where(c[table] > 0, c[table], np.nan) for c in self.codes.values()]
-        return np.column_stack([v[table] for v in self.numbers.values()] + codes).astype("float32")
+        numbers = [np.clip(v[table], -1e38, 1e38) for v in self.numbers.values()]
+        return np.column_stack(numbers + codes).astype("float32")
 
     @property
     def types(self) -> list[str]:

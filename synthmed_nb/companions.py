@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 from scipy import stats
 
-from .bars import blurred
+from .bars import blur_step, blurred
 
 # %% ../nbs/40_companions.ipynb #draws
 def draws(units: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
@@ -41,7 +41,7 @@ Family = Literal["columns", "pairs", "missing", "records", "detection", "rare", 
 class About:
     """What a measure is: its name and family, whose definition it is, its unit, what is best.
 
-    `parts` is the number of errors that it is a mean of; None: it is no error in percent.
+    `parts` is the number of errors that it is a mean of.
     `best` "floor" means: neither more nor less than real patients have.
     """
 
@@ -50,7 +50,7 @@ class About:
     form: Literal["paper", "fixed"] = "fixed"
     unit: str = "%"
     best: Literal["low", "high", "floor"] = "low"
-    parts: int | None = 1
+    parts: int = 1
 
 
 class Measure(BaseModel, frozen=True, extra="forbid"):
@@ -132,14 +132,23 @@ def log_spread(above: np.ndarray, below: np.ndarray) -> float | None:
     return float(np.log(above / below).std(ddof=1))
 
 
-def ratio_of(at_floor_size: float, floor: float, spread: float | None, t: float = 1.96) -> dict:
-    """Fields of `Measure` for a ratio, its interval from the spread of its logarithm."""
+def ratio_of(
+    at_floor_size: float, floor: float, spread: float | None, t: float = 1.96, slack: float = 0.0
+) -> dict:
+    """Fields of `Measure` for a ratio.
+
+    Args:
+        at_floor_size, floor: what is divided.
+        spread: standard deviation of the logarithm of the ratio; None: no interval.
+        t: spreads on either side.
+        slack: how far rounding may move the logarithm.
+    """
     if at_floor_size <= 0 or floor <= 0:
         return {}
     ratio = at_floor_size / floor
     found = {"ratio": round(ratio, 2)}
     if spread is not None:
-        ends = [round(float(ratio * np.exp(sign * t * spread)), 2) for sign in (-1, 1)]
+        ends = [round(float(ratio * np.exp(sign * (t * spread + slack))), 2) for sign in (-1, 1)]
         found |= dict(zip(("ratio_low", "ratio_high"), ends, strict=True))
     return found
 
@@ -161,17 +170,23 @@ def _companions(
     sizes = (patients[0], patients[0], min(patients))
     t = WIDER * stats.t.ppf(0.975, len(drawn) - 1)
 
-    def shown(value: float, size: int) -> float:
-        if about.parts is None:
-            return round(float(value), 4)
-        return blurred(min(float(value), 100.0), size, about.parts)
+    scale = 1 if about.unit in ("%", "points") else 100  # blurred in percent
+    most = 100.0 if about.unit in ("%", "share") else np.inf
+
+    def shown(value: float, size: int, how: Callable | None = None) -> float:
+        percent = min(max(scale * float(value), 0.0), most)
+        return round(blurred(percent, size, about.parts, how) / scale, 4)
 
     names = ("value", "at_floor_size", "floor")[: len(values)]
     told = {name: shown(v, n) for name, v, n in zip(names, values, sizes, strict=False)}
     margin = t * drawn[:, 0].std(ddof=1)
-    told["low"] = shown(max(values[0] - margin, 0.0), sizes[0])
-    told["high"] = shown(values[0] + margin, sizes[0])
+    told["low"] = shown(values[0] - margin, sizes[0], np.floor)
+    told["high"] = shown(values[0] + margin, sizes[0], np.ceil)
     if len(values) == 3:
-        told |= ratio_of(values[1], values[2], log_spread(drawn[:, 1], drawn[:, 2]), t)
+        spread = log_spread(drawn[:, 1], drawn[:, 2])
+        own, floor = told["at_floor_size"], told["floor"]
+        half = [blur_step(n, about.parts) / scale / 2 for n in sizes[1:]]
+        slack = sum(h / x for h, x in zip(half, (own, floor), strict=True)) if own * floor else 0
+        told |= ratio_of(own, floor, spread, t, slack)
     facts = {k: getattr(about, k) for k in ("name", "family", "form", "unit", "best")}
     return Measure(**facts, **told)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from .bars import safe_count
 from .bias import Bias, bias
+from .cells import check_tables
 from .columns import few
 from .faces import Progress, cell, html_table, tells
 from .fidelity import Fidelity, fidelity
@@ -112,6 +113,9 @@ def evaluate(
         return lambda done, note: progress(start + (end - start) * done, note)
 
     tables = (train, holdout, synthetic, schema)
+    check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
+    for name in (*(survival or ()), *(groups or ()), *((balance,) if balance else ())):
+        schema.column(name)  # it must be there, before the work starts
     faithful = fidelity(*tables, seed=seed, progress=part(0, 0.35))
     useful = utility(*tables, survival=survival, seed=seed, progress=part(0.35, 0.8))
     told = {"groups": groups, "balanced": balanced, "balance": balance}

@@ -16,8 +16,8 @@ import pandas as pd
 from pydantic import BaseModel
 from sklearn.decomposition import PCA
 
-from .associations import Pairs, Triples, of_pairs, trend_errors
-from .bars import blurred, grid, patients_per_cell, shown_cells
+from .associations import Pairs, Triples, of_pairs, told_associations, trend_errors
+from .bars import blurred, coarse, grid, patients_per_cell, shown_cells
 from .cells import Cells, check_tables, units_of
 from .companions import Measure, Resampled, resample
 from .detection import Detection, detection, for_linear
@@ -56,11 +56,21 @@ def cut(table: pd.DataFrame, rows: int, rng: np.random.Generator) -> pd.DataFram
 
 
 def four_tables(
-    train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame, seed: int
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    schema: Schema,
+    seed: int,
 ) -> list[pd.DataFrame]:
-    """T, S and, where a floor is possible, S and H cut to one size, no larger than T."""
+    """T, S and, where a floor is possible, S and H cut to one size, no larger than T.
+
+    H has one record of each patient: several of one would say less than as many synthetic ones.
+    """
     rng = np.random.default_rng([seed, 0])
     tables = [cut(table, MOST_ROWS, rng) for table in (train, synthetic)]
+    order = rng.permutation(len(holdout))
+    first = np.unique(units_of(holdout, schema)[order], return_index=True)[1]
+    holdout = holdout.iloc[np.sort(order[first])]
     n = min(len(holdout), *map(len, tables))
     if n >= FLOOR_ROWS:
         tables += [cut(tables[1], n, rng), cut(holdout, n, rng)]
@@ -135,8 +145,8 @@ def record_measures(tables: Sequence[pd.DataFrame], schema: Schema, seed: int) -
 # %% ../nbs/55_fidelity.ipynb #errors
 def table_measures(
     cells: Cells, units: Sequence[np.ndarray], schema: Schema, seed: int
-) -> tuple[Resampled, Pairs]:
-    """Errors of columns, pairs, gaps, rare levels and rules, with their draws; and the pairs.
+) -> tuple[Resampled, Pairs, int]:
+    """Errors of columns, pairs, gaps, rare levels and rules; the pairs; number of rare levels.
 
     Args:
         cells: of `four_tables`.
@@ -164,7 +174,7 @@ def table_measures(
         found |= rare.errors(real["rare"], other["rare"])
         return found | ({"broken": 100 * other["breaks"]} if breaks.rules else {})
 
-    return resample(summed, errors, units, seed), pairs
+    return resample(summed, errors, units, seed), pairs, rare.count
 
 # %% ../nbs/55_fidelity.ipynb #density
 CELLS = 16
@@ -202,9 +212,9 @@ def density(cells: Cells, units: np.ndarray) -> Density | None:
         found.append(rows * shape[1] + columns)
     shown = shown_cells(patients_per_cell(found[0], units, shape[0] * shape[1]))
     tables = []
-    for cell in found:
+    for cell, people in zip(found, (int(units.max()) + 1, len(found[1])), strict=True):
         share = np.bincount(cell, minlength=len(shown)) / len(cell)
-        told = [round(float(x), 5) if seen else None for x, seen in zip(share, shown, strict=True)]
+        told = [coarse(x, people) if seen else None for x, seen in zip(share, shown, strict=True)]
         tables.append([told[i : i + shape[1]] for i in range(0, len(told), shape[1])])
     whole = axes.explained_variance_ratio_.sum()
     ends = {key: _framed(edge) for key, edge in zip("xy", edges, strict=True)}
@@ -267,12 +277,12 @@ def pair_fidelity(pairs: Pairs, people: int) -> PairFidelity:
     sums = [pairs.summed(t, np.ones(len(pairs.fixed.places[t]))) for t in (0, 1)]
     errors = pairs.matrices(*sums)["fixed"].copy()
     np.fill_diagonal(errors, 0)
-    told = [np.round(pairs.associations(found), 2).tolist() for found in sums]
+    real = told_associations(pairs, sums[0], people)
     return PairFidelity(
         names=pairs.names,
         error=[[blurred(min(e, 100.0), people) for e in row] for row in errors],
-        association_real=told[0],
-        association_synthetic=told[1],
+        association_real=real.tolist(),
+        association_synthetic=np.round(pairs.associations(sums[1]), 2).tolist(),
     )
 
 # %% ../nbs/55_fidelity.ipynb #columns
@@ -332,9 +342,9 @@ def fidelity(
     train, holdout, synthetic = tables
     say = progress or (lambda done, note: None)
     say(0.0, "columns and pairs")
-    names, four = schema.modelled, four_tables(train, holdout, synthetic, seed)
+    names, four = schema.modelled, four_tables(*tables, schema, seed)
     cells, units = Cells.of(four, schema), [units_of(table, schema) for table in four]
-    found, pairs = table_measures(cells, units, schema, seed)
+    found, pairs, rare = table_measures(cells, units, schema, seed)
     say(0.4, "records")
     near = record_measures(four, schema, seed)
     say(0.5, "detection")
@@ -349,10 +359,12 @@ def fidelity(
     paper["paper"] = float(of_pairs(trend_errors(whole, names)).mean())
     all_found = [found] if near is None else [found, near]
     gaps = missingness(whole, names, owners)
-    told = measures(all_found, len(names), len(gaps.names), people, paper)
+    told = measures(all_found, (len(names), len(gaps.names), rare), people, paper)
+    shown = {(m.name, m.form): m for m in told}
+    headline = {"columns": shown["Shape", "fixed"], "pairs": shown["Trend", "fixed"]}
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     return Fidelity(
-        score=score_of(found, *seen["XGBoost"]),
+        score=score_of(found, headline, *seen["XGBoost"]),
         measures=[*told, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
         columns=column_fidelities(whole, schema, owners[0]),

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from synthmed_nb.bars import (
     bin_labels,
     blurred,
+    coarse,
     grid,
     patients_per_cell,
     pool_levels,
@@ -124,7 +125,7 @@ def wasserstein(ladders: Ladders, name: str, table: int = 1) -> float | None:
     )
     both = [one.summed(t, np.ones(len(one.places[name][t]))) for t in (0, table)]
     found = one.errors(*both).get("wasserstein")
-    return None if found is None else round(found, 2)
+    return None if found is None else found
 
 # %% ../nbs/41_marginals.ipynb #column-result
 class ColumnFidelity(BaseModel, frozen=True, extra="forbid"):
@@ -186,16 +187,17 @@ def column_fidelity(
     *synthetic, synthetic_gap = shares(bars[1], np.arange(len(bars[1])), size)
     ends = (0, len(names) - 1) if column.name in cells.numbers else ()
     kept = [i for i in range(len(names)) if i not in ends or real[i] != 0 or synthetic[i] != 0]
+    people = int(units.max()) + 1
     return ColumnFidelity(
         name=column.name,
         kind=column.kind,
-        shape_error=blurred(error, int(units.max()) + 1),
+        shape_error=blurred(error, people),
         missing_real=gap,
         missing_synthetic=synthetic_gap,
         bins=[names[i] for i in kept],
         real=[real[i] for i in kept],
         synthetic=[synthetic[i] for i in kept],
-        wasserstein=moved,
+        wasserstein=None if moved is None else blurred(100 * moved, people) / 100,
     )
 
 # %% ../nbs/41_marginals.ipynb #rare
@@ -235,7 +237,7 @@ def rare_levels(cells: Cells, units: np.ndarray, table: int = 1) -> list[Rare]:
             share, n = synthetic[code], len(codes[table])
             centre, reach = share + 1.92 / n, 1.96 * np.sqrt(share * (1 - share) / n + 0.96 / n**2)
             low, high = np.clip([(centre + s * reach) / (1 + 3.84 / n) for s in (-1, 1)], 0, 1)
-            told = [round(float(x), 4) for x in (real[code], share, low, high)]
+            told = [coarse(real[code], people), *(round(float(x), 4) for x in (share, low, high))]
             facts = dict(zip(("real", "synthetic", "low", "high"), told, strict=True))
             found.append(Rare(column=name, level=levels[code - 1], **facts))
     return sorted(found, key=lambda level: (level.real, level.column, level.level))[:MOST_RARE]
@@ -251,6 +253,11 @@ class Coverage:
             rare = np.flatnonzero((held >= SMALLEST_COUNT) & (held <= RARE * people))
             if len(rare := rare[rare > 0]):
                 self.rare[name] = rare
+
+    @property
+    def count(self) -> int:
+        """Number of rare levels."""
+        return sum(map(len, self.rare.values()))
 
     def summed(self, table: int, weights: np.ndarray) -> np.ndarray:
         """Shares of all rare levels, shape (levels,)."""

@@ -109,8 +109,8 @@ def test_intervals_of_ratios_hold_their_promise():
     for seed in range(12):
         four = [patients(n, 10 * seed + i) for i, n in enumerate((500, 500, 250, 250))]
         cells, units = Cells.of(four, SCHEMA), [np.arange(len(t)) for t in four]
-        found, _ = table_measures(cells, units, SCHEMA, seed)
-        named = {k: v for k, v in abouts(len(NAMES), 2).items() if k in about}
+        found, _, _ = table_measures(cells, units, SCHEMA, seed)
+        named = {k: v for k, v in abouts(len(NAMES), 2, 0).items() if k in about}
         told = companions(found, named, (500, 250))
         held += [m.ratio_low <= 1 <= m.ratio_high for m in told if m.ratio_low is not None]
     assert len(held) >= 50 and np.mean(held) >= 0.9
