@@ -121,7 +121,7 @@ def resample(
     told = {name: np.array([[t[name] for t in f] for f in found]) for name in found[0][0]}
     return Resampled({k: v[0] for k, v in told.items()}, {k: v[1:] for k, v in told.items()})
 
-# %% ../nbs/40_companions.ipynb #companions
+# %% ../nbs/40_companions.ipynb #ratio
 WIDER = 1.17  # what the bootstrap of an error that is noise misses of its spread
 
 
@@ -152,7 +152,7 @@ def ratio_of(
         found |= dict(zip(("ratio_low", "ratio_high"), ends, strict=True))
     return found
 
-
+# %% ../nbs/40_companions.ipynb #companions
 def companions(found: Resampled, about: Mapping[str, About], patients: Sequence[int]) -> list:
     """The measures in the order of `about`, fit to be shown.
 
