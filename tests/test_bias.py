@@ -109,6 +109,28 @@ def test_the_collapse_test_keeps_its_level():
     assert np.mean(np.array(p) <= 0.1) <= 0.22 and 0.3 < np.mean(p) < 0.7
 
 
+def visits(n, seed, times=5):
+    """As `patients`, each with several equal records."""
+    table = patients(n, seed).assign(mrn=[f"P{seed}-{i}" for i in range(n)])
+    return table.loc[table.index.repeat(times)].reset_index(drop=True)
+
+
+def test_floors_are_of_patients_not_of_records():
+    found = []
+    for seed in range(4):
+        real, synthetic = (visits(400, 3 * seed), visits(200, 3 * seed + 1)), patients(1000, 90)
+        found += [g for g in subgroups(*real, synthetic, WITH_KEY, seed=seed) if g.ratio]
+        told = diversity(*real, synthetic, WITH_KEY, seed=seed)
+        assert told.distinct_floor > 0.9 and not told.collapsed
+    assert len(found) > 20 and 0.85 < np.median([g.ratio for g in found]) < 1.15
+    assert np.mean([g.ratio_low <= 1 <= g.ratio_high for g in found]) >= 0.85
+
+
+def test_patients_that_the_synthetic_table_names_are_no_collapse():
+    found = diversity(visits(400, 0), visits(200, 1), visits(200, 2), WITH_KEY)
+    assert not found.collapsed and found.collapse_p > 0.01 and found.distinct > 0.9
+
+
 # planted faults
 
 
@@ -322,6 +344,21 @@ def test_small_groups_are_never_shown(real):
     assert RARE not in text and "Forty-nine" not in text
     shown = {row.group for row in result.groups} | {g for r in result.fairness for g in r.groups}
     assert {"A", "B", "F", "M"} <= shown
+
+
+def test_records_are_no_patients():
+    train, synthetic = visits(900, 0), patients(800, 2)
+    few = {g.group: g for g in subgroups(train, visits(50, 1, 20), synthetic, WITH_KEY)}
+    assert few["C"].pairs_floor is few["C"].ratio is None  # 100 records of 5 patients
+    assert few["A"].ratio > 0
+    bare = diversity(train, visits(49, 1, 20), synthetic, WITH_KEY)
+    assert bare.levels_floor is bare.collapse_p is None
+
+
+def test_a_patient_of_several_groups_is_divided_among_them():
+    train = visits(600, 0, 2).assign(race=["A", "B"] * 600)
+    found = subgroups(train, visits(200, 1), patients(800, 2), WITH_KEY, groups=["race"])
+    assert {g.group: g.share for g in found} == {"A": 0.5, "B": 0.5}
 
 
 def test_rates_and_shares_come_in_steps_that_count_nobody(real, second):
