@@ -6,7 +6,7 @@
 __all__ = ['PROTECTED', 'MOST_COLUMNS', 'MOST_LEVELS', 'MOST_GROUPS', 'GROUP_PATIENTS', 'GROUP_FLOOR', 'GROUP_ROWS',
            'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'WIDER',
            'protected_columns', 'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics',
-           'weighted_errors', 'ratio_interval', 'GroupFidelity', 'group_errors', 'subgroups']
+           'weighted_errors', 'ratio_interval', 'GroupFidelity', 'group_errors', 'missing_group_sentence', 'subgroups']
 
 # %% ../nbs/52_subgroups.ipynb #imports
 from collections.abc import Sequence
@@ -316,6 +316,27 @@ def group_errors(
             names = ("ratio", "ratio_low", "ratio_high")
             found |= dict(zip(names, ratio_interval(pairs), strict=True))
     return found
+
+# %% ../nbs/52_subgroups.ipynb #missing
+def missing_group_sentence(groups: Sequence[GroupFidelity], records: int) -> str | None:
+    """The largest group of T that S has nobody or hardly anybody of, in a sentence; None if none.
+
+    Args:
+        groups: as `subgroups` gives them.
+        records: of S.
+    """
+    lost = [
+        group
+        for group in groups
+        if group.share_synthetic < group.share / 5 and group.share * records >= GROUP_FLOOR
+    ]
+    if not lost:
+        return None
+    group = max(lost, key=lambda group: group.share)
+    return (
+        f"The synthetic table has {'almost ' if group.share_synthetic else ''}no records of "
+        f"{group.column} {group.group}, {100 * group.share:.3g} % of the real patients."
+    )
 
 # %% ../nbs/52_subgroups.ipynb #subgroups
 def subgroups(

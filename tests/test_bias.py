@@ -187,6 +187,20 @@ def test_a_level_that_is_forgotten_lowers_coverage_and_entropy(real):
     assert (lost.group, lost.pairs, lost.share_synthetic, lost.ratio) == ("C", 100, 0, None)
 
 
+def test_a_group_that_is_missing_is_the_worst(real):
+    synthetic = patients(1600, 2)
+    women = synthetic["sex"] == "F"
+    lost = bias(*real, synthetic[women], SCHEMA, groups=["sex", "race"])
+    assert lost.worst.startswith("The synthetic table has no records of sex M, ")
+    men = next(group for group in lost.groups if group.group == "M")
+    assert (men.pairs, men.share_synthetic, men.ratio) == (100, 0, None)
+    some = synthetic[women | (np.arange(1600) % 20 == 0)]  # a twentieth of the men
+    said = bias(*real, some, SCHEMA, groups=["sex"]).worst
+    assert said.startswith("The synthetic table has almost no records of sex M, ")
+    tiny = bias(*real, patients(12, 2), SCHEMA, groups=["race"])  # too few to miss anybody
+    assert "records of" not in tiny.worst
+
+
 def test_what_balance_did_is_shown(real):
     synthetic = patients(1600, 2)
     women = synthetic["sex"] == "F"
