@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PROTECTED', 'MOST_COLUMNS', 'MOST_LEVELS', 'MOST_GROUPS', 'GROUP_PATIENTS', 'GROUP_FLOOR', 'GROUP_ROWS',
-           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'WIDER',
+           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'WIDER', 'RATIO',
            'protected_columns', 'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics',
-           'weighted_errors', 'ratio_interval', 'GroupFidelity', 'group_errors', 'missing_group_sentence', 'subgroups']
+           'weighted_errors', 'ratio_interval', 'told_ratio', 'GroupFidelity', 'group_errors', 'missing_group_sentence',
+           'subgroups']
 
 # %% ../nbs/52_subgroups.ipynb #imports
 from collections.abc import Sequence
@@ -18,9 +19,9 @@ import pandas as pd
 from pydantic import BaseModel
 from scipy import sparse
 
-from .bars import bin_labels, blurred, grid, patients_per_cell
+from .bars import bin_labels, blurred, grid, nice, patients_per_cell
 from .cells import Cells, check_tables, units_of
-from .columns import Column, InputError, words
+from .columns import SMALLEST_COUNT, Column, InputError, words
 from .companions import draws
 from .diversity import compact, one_record_each, states
 from .schema import Schema
@@ -222,6 +223,7 @@ def weighted_errors(
 
 # %% ../nbs/52_subgroups.ipynb #ratio
 WIDER = 1.13
+RATIO = ("ratio", "ratio_low", "ratio_high")
 
 
 def ratio_interval(draws_of: np.ndarray) -> tuple[float, float, float]:
@@ -236,6 +238,22 @@ def ratio_interval(draws_of: np.ndarray) -> tuple[float, float, float]:
     logs = np.log(draws_of[0] / draws_of[1])
     reach = 1.96 * WIDER * logs[1:].std(ddof=1)
     return tuple(float(np.exp(logs[0] + k * reach)) for k in (0, -1, 1))
+
+
+def told_ratio(found: Sequence[float], floor: float, patients: int, parts: int) -> tuple:
+    """A ratio and its interval as coarse as the floor is told, the ends outwards.
+
+    Args:
+        found: ratio, low, high.
+        floor: as it is told, in percent; if that is 0, nothing can be told.
+        patients: real ones in the group.
+        parts: errors that the floor is the mean of.
+    """
+    if floor <= 0:
+        return None, None, None
+    step = max(nice(100 * SMALLEST_COUNT / (patients * parts) / floor), 0.01)
+    places = (np.round(found[0] / step), np.floor(found[1] / step), np.ceil(found[2] / step))
+    return tuple(round(float(place * step), 2) for place in places)
 
 # %% ../nbs/52_subgroups.ipynb #result
 class GroupFidelity(BaseModel, frozen=True, extra="forbid"):
@@ -313,8 +331,7 @@ def group_errors(
     if floor:
         found |= {"shape_floor": shape[1, 0], "pairs_floor": pairs[1, 0]}
         if pairs.min() > 1e-6:
-            names = ("ratio", "ratio_low", "ratio_high")
-            found |= dict(zip(names, ratio_interval(pairs), strict=True))
+            found |= dict(zip(RATIO, ratio_interval(pairs), strict=True))
     return found
 
 # %% ../nbs/52_subgroups.ipynb #missing
@@ -381,6 +398,10 @@ def subgroups(
             for name in [n for n in errors if not n.startswith("ratio")]:
                 real = min(inside) if name.endswith("floor") else inside[0]
                 errors[name] = blurred(errors[name], real, pairs if "pairs" in name else len(names))
+            if "ratio" in errors:
+                three = [errors[name] for name in RATIO]
+                three = told_ratio(three, errors["pairs_floor"], min(inside), pairs)
+                errors |= dict(zip(RATIO, three, strict=True))
             fields = dict.fromkeys(GroupFidelity.model_fields) | {
                 k: v if v is None else round(float(v), 2) for k, v in errors.items()
             }
