@@ -33,6 +33,7 @@ from synthmed_nb.subgroups import (
     GroupFidelity,
     Scored,
     group_metrics,
+    missing_group_sentence,
     protected_columns,
     scored_groups,
     splits,
@@ -382,8 +383,7 @@ def bias(
         progress: called with the share done, in [0, 1], and a note.
 
     Raises:
-        InputError: if a table lacks a column or has too few records, `groups` or `balance` name
-            none, or only one of `balanced` and `balance` is there.
+        InputError: for columns not there, too few records, or `balanced` or `balance` alone.
     """
     _check_balance(schema, balanced, balance)
     tables = check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
@@ -395,6 +395,7 @@ def bias(
     faithful = subgroups(*tables, schema, groups=names, seed=seed)
     say(0.5 / whole, "models by group")
     rows, why = _fairness([tables[0], tables[2], tables[1]], schema, names, seed)
+    told = fairness_sentence(rows) if rows else group_sentence(why, faithful)
     second = None
     if balanced is not None:
         second = bias(
@@ -408,7 +409,7 @@ def bias(
         groups=faithful,
         fairness=[row for row, _ in rows],
         event=why if rows else None,
-        worst=fairness_sentence(rows) if rows else group_sentence(why, faithful),
+        worst=missing_group_sentence(faithful, len(tables[2])) or told,
         balanced=second,
         balance=balance,
     )

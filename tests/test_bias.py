@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from synthmed_nb.bars import nice
-from synthmed_nb.bias import Bias, bias, flagged, learn
+from synthmed_nb.bias import Bias, bias, flagged, said_by_blocks
 from synthmed_nb.columns import Column, InputError
 from synthmed_nb.diversity import collapse_test, diversity
 from synthmed_nb.neighbors import RecordSpace
@@ -109,6 +109,28 @@ def test_the_collapse_test_keeps_its_level():
     assert np.mean(np.array(p) <= 0.1) <= 0.22 and 0.3 < np.mean(p) < 0.7
 
 
+def visits(n, seed, times=5):
+    """As `patients`, each with several equal records."""
+    table = patients(n, seed).assign(mrn=[f"P{seed}-{i}" for i in range(n)])
+    return table.loc[table.index.repeat(times)].reset_index(drop=True)
+
+
+def test_floors_are_of_patients_not_of_records():
+    found = []
+    for seed in range(4):
+        real, synthetic = (visits(400, 3 * seed), visits(200, 3 * seed + 1)), patients(1000, 90)
+        found += [g for g in subgroups(*real, synthetic, WITH_KEY, seed=seed) if g.ratio]
+        told = diversity(*real, synthetic, WITH_KEY, seed=seed)
+        assert told.distinct_floor > 0.9 and not told.collapsed
+    assert len(found) > 20 and 0.85 < np.median([g.ratio for g in found]) < 1.15
+    assert np.mean([g.ratio_low <= 1 <= g.ratio_high for g in found]) >= 0.85
+
+
+def test_patients_that_the_synthetic_table_names_are_no_collapse():
+    found = diversity(visits(400, 0), visits(200, 1), visits(200, 2), WITH_KEY)
+    assert not found.collapsed and found.collapse_p > 0.01 and found.distinct > 0.9
+
+
 # planted faults
 
 
@@ -165,6 +187,20 @@ def test_a_level_that_is_forgotten_lowers_coverage_and_entropy(real):
     assert (lost.group, lost.pairs, lost.share_synthetic, lost.ratio) == ("C", 100, 0, None)
 
 
+def test_a_group_that_is_missing_is_the_worst(real):
+    synthetic = patients(1600, 2)
+    women = synthetic["sex"] == "F"
+    lost = bias(*real, synthetic[women], SCHEMA, groups=["sex", "race"])
+    assert lost.worst.startswith("The synthetic table has no records of sex M, ")
+    men = next(group for group in lost.groups if group.group == "M")
+    assert (men.pairs, men.share_synthetic, men.ratio) == (100, 0, None)
+    some = synthetic[women | (np.arange(1600) % 20 == 0)]  # a twentieth of the men
+    said = bias(*real, some, SCHEMA, groups=["sex"]).worst
+    assert said.startswith("The synthetic table has almost no records of sex M, ")
+    tiny = bias(*real, patients(12, 2), SCHEMA, groups=["race"])  # too few to miss anybody
+    assert "records of" not in tiny.worst
+
+
 def test_what_balance_did_is_shown(real):
     synthetic = patients(1600, 2)
     women = synthetic["sex"] == "F"
@@ -201,12 +237,12 @@ def test_the_same_rule_flags_for_each_training_table(real):
     many = train[(train["ill"] == "yes") | (np.arange(1600) % 3 == 0)]  # as balance= would
     for table in (train, many):
         cases = (table["ill"] == "yes").to_numpy(int)
-        for told in learn(table, cases, holdout, SCHEMA, 0).values():
+        for told in said_by_blocks(table, cases, holdout, SCHEMA, 0).values():
             assert told.flags[0].mean() == pytest.approx(cases.mean(), abs=0.02)
 
 
-@pytest.mark.parametrize("target", ["ward", "lab", None])
-def test_no_fairness_without_a_target_of_two_classes(real, target):
+@pytest.mark.parametrize("target", ["lab", None])
+def test_no_fairness_without_a_target_with_classes(real, target):
     roles = {"target": "feature"}
     columns = [c.model_copy(update={"role": roles.get(c.role, c.role)}) for c in SCHEMA.columns]
     columns = [c.model_copy(update={"role": "target"}) if c.name == target else c for c in columns]
@@ -324,11 +360,31 @@ def test_small_groups_are_never_shown(real):
     assert {"A", "B", "F", "M"} <= shown
 
 
+def test_records_are_no_patients():
+    train, synthetic = visits(900, 0), patients(800, 2)
+    few = {g.group: g for g in subgroups(train, visits(50, 1, 20), synthetic, WITH_KEY)}
+    assert few["C"].pairs_floor is few["C"].ratio is None  # 100 records of 5 patients
+    assert few["A"].ratio > 0
+    bare = diversity(train, visits(49, 1, 20), synthetic, WITH_KEY)
+    assert bare.levels_floor is bare.collapse_p is None
+
+
+def test_a_patient_of_several_groups_is_divided_among_them():
+    train = visits(600, 0, 2).assign(race=["A", "B"] * 600)
+    found = subgroups(train, visits(200, 1), patients(800, 2), WITH_KEY, groups=["race"])
+    assert {g.group: g.share for g in found} == {"A": 0.5, "B": 0.5}
+
+
 def test_rates_and_shares_come_in_steps_that_count_nobody(real, second):
     train, holdout = real
     for group in second.groups:
         steps = group.share / (nice(100 * 11 / len(train)) / 100)
         assert steps == pytest.approx(round(steps), abs=1e-6)
+    for group in [g for g in second.groups if g.column in ("sex", "race")]:
+        people = (holdout[group.column] == group.group).sum()  # fewer than in T
+        step = nice(1100 / (people * 15) / group.pairs_floor)  # 15 pairs of columns
+        for ratio in (group.ratio, group.ratio_low, group.ratio_high):
+            assert ratio / step == pytest.approx(round(ratio / step), abs=1e-6)
     cases = holdout["ill"] == "yes"
     for row in [r for r in second.fairness if r.column == "sex" and r.metric in ("TPR", "FPR")]:
         asked = cases if row.metric == "TPR" else ~cases
