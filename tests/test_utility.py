@@ -13,11 +13,12 @@ from statsmodels.api import Logit
 from synthmed_nb.bars import nice
 from synthmed_nb.coefficients import choose_terms, coefficients, design
 from synthmed_nb.columns import Column, InputError
+from synthmed_nb.companions import draws
 from synthmed_nb.evaluation import evaluate
 from synthmed_nb.learners import Features, fit_features
 from synthmed_nb.schema import Schema
 from synthmed_nb.scores import (
-    draws,
+    event_class,
     macro_auc,
     macro_f1,
     macro_precision,
@@ -170,11 +171,67 @@ def test_a_numeric_target_that_is_lost(real):
 
 def test_a_holdout_of_one_class_and_none_at_all(real):
     train, holdout = real
-    result = utility(train, holdout[holdout["ill"] == "no"], train, schema("ill"))
-    assert result.trtr == result.tstr == 0.5
+    assert utility(train, holdout[holdout["ill"] == "no"], train, schema("ill")) is None
     assert utility(train, holdout[:0], train, schema("ill")) is None
     assert utility(train, holdout[:10], train, schema("age")) is None  # ten patients
     assert utility(train, holdout.assign(ill=None), train, schema("ill")) is None
+
+
+@pytest.mark.parametrize("few", [0, 1, 10, 11])
+def test_no_class_of_few_patients_is_named_or_calibrated(few):
+    """Neither a class that H has few of, nor one that T has few of."""
+    stages = ("none", "mild", "severe")
+    train, holdout, rest = (patients(n, seed, stages) for n, seed in ((400, 0), (300, 1), (400, 2)))
+
+    def with_few(table):
+        mild = table["ill"] == "mild"
+        return table[~mild | (mild.cumsum() <= few)].reset_index(drop=True)
+
+    common = train["ill"].value_counts().index[1]
+    assert utility(train, holdout, rest, schema("ill")).event == common
+    only = train.assign(ill=train["ill"].replace("severe", "mild"))  # mild is the only case
+    short = with_few(holdout.assign(ill=holdout["ill"].replace("severe", "mild")))
+    result = utility(only, short, only, schema("ill"))
+    assert (result is None) == (few < 11)
+    result = utility(train, with_few(holdout), rest, schema("ill"))
+    other = utility(with_few(train), holdout, rest, schema("ill"))
+    for found in (result, other):
+        assert few == 11 or found.event != "mild"
+        assert all(len(m.calibration) == 3 * (found.event is not None) for m in found.models)
+    two = [t.assign(ill=t["ill"].replace("severe", "none")) for t in (train, holdout, rest)]
+    found = utility(with_few(two[0]), *two[1:], schema("ill"))
+    if few == 0:
+        assert found is None  # T has one class
+    else:
+        named = few == 11  # the second in order is "none", its rest "mild"
+        assert (found.event == "none") == named == (found.coefficients is not None)
+        assert bool(found.models[0].calibration) == named
+
+
+def test_an_empty_class_is_not_enough():
+    y, who = np.repeat([0, 1, 2], [60, 30, 8]), np.arange(98)
+    assert event_class([(y, who), (y[:60], who[:60])], 3) is None
+    assert event_class([(y, who), (y, np.zeros(98, int))], 3) is None  # all of one patient
+
+
+@pytest.mark.parametrize("target", ["ill", "age"])
+@pytest.mark.parametrize("value", [1e39, -1e300, 3.5e38])
+def test_an_absurd_number_ends_nothing(real, target, value):
+    train, holdout = real
+    for name in {"age", "bmi"} - ({"age"} if target == "ill" else set()):
+        spoiled = [t.copy() for t in (train, holdout, train)]
+        for at in (2, 1, 0):
+            spoiled[at].loc[5, name] = value
+            result = utility(*spoiled, schema(target))
+            assert np.isfinite(list(numbers_of(result))).all()
+
+
+def test_an_extreme_of_the_holdout_does_not_show(real):
+    train, holdout = real
+    old = holdout.assign(age=holdout["age"].where(np.arange(300) != 7, train["age"].max() + 1))
+    oldest = old.assign(age=old["age"].where(np.arange(300) != 7, 5_000.0))
+    first, second = (utility(train, h, train, schema("age")) for h in (old, oldest))
+    assert first == second and first.models[0].scores[1].metric == "RMSE"
 
 
 def test_levels_and_gaps_that_training_never_saw(real):
