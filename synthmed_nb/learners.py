@@ -6,7 +6,7 @@
 __all__ = ['TRAINING_ROWS', 'LEVEL_ROWS', 'MOST_LEVELS', 'TREES', 'MOST_CODES', 'NO_NUMBERS', 'LARGEST', 'MODELS',
            'IMPORTANCE_ROWS', 'IMPORTANCE_COLUMNS', 'SHUFFLES', 'CELLS', 'bounded', 'Features', 'fit_features',
            'target_codes', 'class_name', 'linear_model', 'forest_model', 'boosted_model', 'histogram_model', 'Learned',
-           'learn', 'importance', 'leading']
+           'learn', 'importance', 'leading', 'Agreement', 'agreement']
 
 # %% ../nbs/46_learners.ipynb #imports
 import warnings
@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 from scipy import sparse
+from scipy.stats import kendalltau
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -295,3 +297,35 @@ def leading(learned: Sequence[Learned], most: int = IMPORTANCE_COLUMNS) -> list[
     gains = getattr(forest.model, "feature_importances_", np.zeros(len(names)))
     kept = set(np.argsort(-gains, kind="stable")[:most].tolist())
     return [name for i, name in enumerate(names) if i in kept]
+
+# %% ../nbs/46_learners.ipynb #agreement
+class Agreement(BaseModel, frozen=True, extra="forbid"):
+    """Whether a ranking survives when S replaces T.
+
+    `of` is "models" or "features, <model>"; `tau` Kendall's, None where one ranking has no order;
+    `top` and `top_synthetic` at most five names, best first.
+    """
+
+    of: str
+    tau: float | None
+    same_best: bool
+    top: list[str]
+    top_synthetic: list[str]
+
+
+def agreement(
+    of: str, names: Sequence[str], real: np.ndarray, synthetic: np.ndarray, least: float = -np.inf
+) -> Agreement:
+    """Compare two rankings of `names` by scores, shape (names,); tops are above `least`."""
+    tau = float(kendalltau(real, synthetic).statistic) if len(names) > 1 else np.nan
+    tops = []
+    for side in (real, synthetic):
+        order = np.argsort(-side, kind="stable")[:5]
+        tops.append([names[i] for i in order if side[i] > least])
+    return Agreement(
+        of=of,
+        tau=None if np.isnan(tau) else round(tau, 3),
+        same_best=bool(tops[0] and tops[1] and tops[0][0] == tops[1][0]),
+        top=tops[0],
+        top_synthetic=tops[1],
+    )

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REPLICATES', 'LIMIT', 'weighted_auc', 'weighted_precision', 'told_classes', 'event_class', 'macro_auc',
            'macro_precision', 'weighted_accuracy', 'macro_f1', 'weighted_brier', 'weighted_r2', 'weighted_rmse',
-           'Metric', 'metrics_of', 'replicate', 'interval', 'Claim', 'claim', 'recalibration', 'reliability',
-           'Calibrated', 'calibrated']
+           'Metric', 'metrics_of', 'replicate', 'interval', 'with_training', 'Claim', 'claim', 'recalibration',
+           'reliability', 'Calibrated', 'calibrated']
 
 # %% ../nbs/47_scores.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -221,6 +221,26 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of replicates, shape (replicates,)."""
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+# %% ../nbs/47_scores.ipynb #training
+def with_training(
+    found: dict[str, np.ndarray], blocks: dict[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    """Replicates of scores with the chance of training added.
+
+    Args:
+        found: for each metric shape (1 + replicates, models, 3), of models of T, of S
+            and of both.
+        blocks: scores of models of blocks of patients, for each metric shape (blocks, models, 2).
+        seed: of the draws.
+    """
+    replicates, count = len(next(iter(found.values()))) - 1, len(next(iter(blocks.values())))
+    rng, result = np.random.default_rng([seed, 51]), {}
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count - 1 / count
+    for name, values in found.items():
+        off = np.tensordot(drawn, blocks[name], 1) * np.sqrt(count / (count - 1))
+        result[name] = values + np.pad(off, ((1, 0), (0, 0), (0, 1)))
+    return result
 
 # %% ../nbs/47_scores.ipynb #claim
 LIMIT = 0.03
