@@ -224,7 +224,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 # %% ../nbs/47_scores.ipynb #training
 def with_training(
-    found: dict[str, np.ndarray], blocks: dict[str, np.ndarray], seed: int
+    found: dict[str, np.ndarray], blocks: dict[str, np.ndarray], whole: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Replicates of scores with the chance of training added.
 
@@ -232,13 +232,15 @@ def with_training(
         found: for each metric shape (1 + replicates, models, 3), of models of T, of S
             and of both.
         blocks: scores of models of blocks of patients, for each metric shape (blocks, models, 2).
+        whole: how many such blocks the table has; some may have trained no model.
         seed: of the draws.
     """
     replicates, count = len(next(iter(found.values()))) - 1, len(next(iter(blocks.values())))
     rng, result = np.random.default_rng([seed, 51]), {}
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count - 1 / count
     for name, values in found.items():
-        off = np.tensordot(drawn, blocks[name], 1) * np.sqrt(count / (count - 1))
+        off = np.tensordot(drawn, blocks[name], 1) * count
+        off /= np.sqrt((count - 1) * whole)
         result[name] = values + np.pad(off, ((1, 0), (0, 0), (0, 1)))
     return result
 
