@@ -15,7 +15,7 @@ from synthmed_nb.coefficients import choose_terms, coefficients, design, two_dig
 from synthmed_nb.columns import Column, InputError
 from synthmed_nb.companions import draws
 from synthmed_nb.evaluation import evaluate
-from synthmed_nb.learners import Features, fit_features
+from synthmed_nb.learners import Features, fit_features, learn
 from synthmed_nb.schema import Schema
 from synthmed_nb.scores import (
     event_class,
@@ -32,9 +32,10 @@ from synthmed_nb.scores import (
     weighted_precision,
     weighted_r2,
     weighted_rmse,
+    with_training,
 )
 from synthmed_nb.survival import concordance, followed, kaplan_meier, survival_of, weighted_rmst
-from synthmed_nb.utility import scored, utility
+from synthmed_nb.utility import block_scores, scored, utility
 
 
 def schema(target, patient=False):
@@ -451,7 +452,9 @@ def test_what_must_not_matter_does_not(unchanged, change):
     np.testing.assert_allclose(list(numbers_of(first)), list(numbers_of(second)), atol=near)
     assert first.claim.holds == second.claim.holds
     pairs = zip(first.coefficients.terms, second.coefficients.terms, strict=True)
-    assert all(a.real == pytest.approx(b.real, rel=0.1) and a.covered == b.covered for a, b in pairs)
+    assert all(
+        a.real == pytest.approx(b.real, rel=0.1) and a.covered == b.covered for a, b in pairs
+    )
     assert [a.same_best for a in first.agreements[1:]] == [
         a.same_best for a in second.agreements[1:]
     ]
@@ -670,3 +673,45 @@ def test_follow_up_with_gaps_and_without_events(lives):
     for names in (("ward", "ill"), ("bmi", "age"), ("bmi", "none"), ("ill", "bmi")):
         with pytest.raises(InputError, match="survival|event"):
             utility(*lives, layout, survival=names)
+
+
+# the chance of training
+
+
+def eight(n, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 8))
+    table = pd.DataFrame(np.round(x, 2), columns=list("abcdefgh"))
+    table["y"] = (x[:, 0] + 0.5 * x[:, 1] + rng.logistic(size=n) > 0).astype(int)
+    return table
+
+
+def test_intervals_of_independent_samples_hold_no_gap(monkeypatch):
+    """With the models held as they are, 5 or 6 of 20 intervals excluded 0."""
+    names = ("logistic regression", "XGBoost")
+    monkeypatch.setattr("synthmed_nb.utility.learn", lambda *args: learn(*args, names))
+    layout, outside, even = (
+        Schema.detect(eight(500, 0), target="y", small=True),
+        0,
+        np.ones((1, 800)),
+    )
+    for i in range(20):
+        train, synthetic, holdout = (eight(n, 3 * i + k) for k, n in enumerate((400, 400, 800)))
+        parts = [(t, t["y"].to_numpy()) for t in (train, synthetic)]
+        y, who = holdout["y"].to_numpy(), np.arange(800)
+        metrics = {"AUC": metrics_of(y, who, 2)["AUC"]}
+
+        def test(some, y=y, holdout=holdout, metrics=metrics):
+            said = [one.predict(one.rows(holdout)) for one in some]
+            return {"AUC": np.array([metrics["AUC"].score(y, s, even)[0] for s in said])}
+
+        learned = [learn(*part, layout, 2, 0, names) for part in parts]
+        trios = zip(*learned, learned[0], strict=True)
+        guesses = [one.predict(one.rows(holdout)) for trio in trios for one in trio]
+        found = replicate(metrics, y, guesses, who, 0)
+        found = {"AUC": found["AUC"].reshape(-1, 2, 3)}
+        found = with_training(found, *block_scores(parts, test, layout, 2, 0), 0)
+        for model in (0, 1):
+            told = scored("AUC", metrics["AUC"], found["AUC"][:, model])
+            outside += not told.gap_low <= 0 <= told.gap_high
+    assert outside <= 8  # of 40
