@@ -22,10 +22,10 @@ from .cells import Cells, check_tables, units_of
 from .columns import InputError
 from .companions import draws
 from .diversity import Diversity, diversity
-from .learners import TRAINING_ROWS, class_name, event_class, learn, target_codes
+from .learners import TRAINING_ROWS, class_name, learn, target_codes
 from .permutations import holm
 from .schema import Schema
-from .scores import told_classes
+from .scores import event_class
 from synthmed_nb.subgroups import (
     METRICS,
     SCORED_PATIENTS,
@@ -335,14 +335,17 @@ def _fairness(
     known = [np.flatnonzero(y >= 0) for y in targets]
     if classes < 2:
         return [], "the target has one class"
-    event = event_class(targets[0][known[0]], classes)
+    people = [units_of(table.iloc[rows], schema) for table, rows in zip(tables, known, strict=True)]
+    sides = [(targets[i][known[i]], people[i]) for i in (0, 2)]
+    if (event := event_class(sides, classes)) is None:
+        return [], "no class of the target and its rest have 11 patients each"
     targets = [(y == event).astype(int) for y in targets]
     holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
-    units = units_of(holdout, schema)
+    units = people[2]
     groups = splits(Cells.of(tables, schema), schema, names, units_of(tables[0], schema))
     scored = [scored_groups(s, s.codes[2][known[2]], y, units) for s in groups]
     scored = [s for s in scored if len(s.labels) > 1]
-    if not scored or not told_classes(y, units, 2):
+    if not scored:
         return [], (
             f"no two groups of a column have {SCORED_PATIENTS} patients in the holdout, "
             f"{SCORED_SIDE} cases and {SCORED_SIDE} others"

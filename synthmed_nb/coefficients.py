@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_TERMS', 'LARGEST_ERROR', 'Term', 'design', 'independent', 'choose_terms', 'fit_terms', 'interval_overlap',
-           'Coefficient', 'Coefficients', 'coefficients']
+           'Coefficient', 'Coefficients', 'two_digits', 'coefficients']
 
 # %% ../nbs/48_coefficients.ipynb #imports
 import warnings
@@ -18,9 +18,10 @@ from pydantic import BaseModel
 from statsmodels.discrete.discrete_model import Logit
 from statsmodels.regression.linear_model import OLS
 
-from .bars import patients_per_cell
-from .cells import category_codes, numbers, spell, units_of
+from .bars import patients_per_cell, shown_cells
+from .cells import category_codes, spell, units_of
 from .columns import SMALLEST_COUNT, Column
+from .learners import bounded
 from .schema import Schema
 
 # %% ../nbs/48_coefficients.ipynb #term
@@ -38,7 +39,7 @@ class Term:
     def of(self, table: pd.DataFrame) -> np.ndarray:
         """Its values in a table: float, shape (n,); a number's gap is its mean in T, 0."""
         if self.kind is not None:
-            values = (numbers(table[self.column], self.kind) - self.centre) / self.spread
+            values = (bounded(table[self.column], self.kind) - self.centre) / self.spread
             return np.where(np.isnan(values), 0.0, values)
         if self.level is None:
             return table[self.column].isna().to_numpy().astype(float)
@@ -65,29 +66,40 @@ def independent(x: np.ndarray) -> np.ndarray:
 MOST_TERMS = 40
 
 
-def _patients(codes: np.ndarray, sides: np.ndarray, units: np.ndarray, size: int) -> np.ndarray:
-    """Patients on the smaller side of the outcome, for each code below `size`: shape (size,)."""
+def _patients(
+    codes: np.ndarray, sides: np.ndarray, units: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patients on the smaller side of the outcome for each code below `size`, and what to tell.
+
+    Returns:
+        Shape (size,): int; and bool, whether they are 11 and may be shown on both sides.
+    """
     cells = patients_per_cell(2 * codes + sides, units, 2 * size).reshape(size, 2)
-    return cells[:, np.unique(sides)].min(1)
+    cells = cells[:, np.unique(sides)]
+    shown = np.all([shown_cells(side) for side in cells.T], axis=0)
+    return cells.min(1), shown & (cells.min(1) >= SMALLEST_COUNT)
 
 
 def _terms_of(table: pd.DataFrame, column: Column, sides: np.ndarray, units: np.ndarray):
     """Terms of one column, each with its patients on the smaller side."""
     name = column.name
     if column.kind != "categorical":
-        values = numbers(table[name], column.kind)
+        values = bounded(table[name], column.kind)
         gap = np.isnan(values)
-        seen, gaps = _patients(gap.astype(int), sides, units, 2)
+        (seen, gaps), told = _patients(gap.astype(int), sides, units, 2)
         if seen >= SMALLEST_COUNT and (spread := values[~gap].std()) > 0:
             yield seen, Term(name, name, column.kind, None, values[~gap].mean(), spread)
-        if min(seen, gaps) >= SMALLEST_COUNT:
+        if told.all():
             yield gaps, Term(f"{name} missing", name)
         return
     (codes,), levels = category_codes([table[name]], column.categories or ())
-    patients = _patients(codes, sides, units, len(levels) + 1)
-    records = np.bincount(codes, minlength=len(levels) + 1)
-    enough = np.flatnonzero(patients >= SMALLEST_COUNT)
-    reference = max(enough, key=lambda c: (records[c], -c), default=0)
+    patients, told = _patients(codes, sides, units, len(levels) + 1)
+    records, enough = np.bincount(codes, minlength=len(levels) + 1), np.flatnonzero(told)
+    if len(enough) == 1:  # against all others together, if they are enough
+        rest = _patients((codes != enough[0]).astype(int), sides, units, 2)[1].all()
+        reference = None if rest else enough[0]
+    else:
+        reference = max(enough, key=lambda c: (records[c], -c), default=None)
     for c in enough[enough != reference]:
         words = f"{name} = {levels[c - 1]}" if c else f"{name} missing"
         yield patients[c], Term(words, name, level=levels[c - 1] if c else None)
@@ -154,7 +166,10 @@ def interval_overlap(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/48_coefficients.ipynb #result
 class Coefficient(BaseModel, frozen=True, extra="forbid"):
-    """One term in both fits, with 95 % intervals; `covered`: that of S holds the estimate of T."""
+    """One term in both fits, with 95 % intervals; `covered`: that of S holds the estimate of T.
+
+    Numbers have two digits, see `two_digits`; `same_sign` and `covered` are judged before.
+    """
 
     term: str
     real: float
@@ -186,9 +201,18 @@ class Coefficients(BaseModel, frozen=True, extra="forbid"):
     overlap: float
 
 
+def two_digits(estimate: float, low: float, high: float) -> list[float]:
+    """An estimate and the ends of its interval in steps of two digits of the largest of them."""
+    power = np.floor(np.log10(max(abs(low), abs(high)))) - 1
+    whole = (
+        how(x / 10**power) for how, x in ((np.round, estimate), (np.floor, low), (np.ceil, high))
+    )
+    return [float(f"{x * 10**power:.6g}") + 0.0 for x in whole]
+
+
 def _coefficient(term: Term, real: np.ndarray, synthetic: np.ndarray) -> Coefficient:
     """One line; `real` and `synthetic` hold estimate, lower and upper end."""
-    values = [round(float(x), 3) for x in (*real, *synthetic)]
+    values = [*two_digits(*real), *two_digits(*synthetic)]
     keys = [f"{who}{end}" for who in ("real", "synthetic") for end in ("", "_low", "_high")]
     return Coefficient(
         term=term.name,
@@ -251,5 +275,5 @@ def coefficients(
         terms=lines,
         same_sign=round(right / int(clear.sum()), 4) if clear.any() else None,
         covered=round(sum(line.covered for line in lines) / len(terms), 4),
-        overlap=round(float(interval_overlap(sides[0][1:], sides[1][1:]).sum()) / len(terms), 4),
+        overlap=round(float(interval_overlap(sides[0][1:], sides[1][1:]).sum()) / len(terms), 2),
     )

@@ -21,8 +21,9 @@ from .bars import nice
 from .cells import category_codes, numbers, units_of
 from .coefficients import Term, choose_terms, design, independent
 from .columns import SMALLEST_COUNT, InputError
+from .companions import draws
 from .schema import Schema
-from .scores import draws, interval
+from .scores import interval
 
 # %% ../nbs/49_survival.ipynb #records
 @dataclass(frozen=True)
