@@ -59,7 +59,8 @@ _MEASURES = {
     "values, is off.",
     "rare-category coverage": "The share of the rare values of the real table that the synthetic "
     "one has too.",
-    "rare value": "A value that at least 11 patients and less than 5 % of all have.",
+    "rare value": "A value that few patients have: 11 or more and less than 5 % where shares are "
+    "compared, 1 to 10 where copies are looked for.",
     "ratio to the floor": "A number divided by its floor; 1 means as good as other real patients.",
     "rule violations": "Records that break a rule which all real records keep.",
     "Shape": "The error of single columns: the share of records that would have to change so "

@@ -134,7 +134,8 @@ def reliability(utility: BaseModel | dict) -> Figure | None:
         for curve in model["calibration"]:
             colour, mark, line = TRAINED[curve["trained_on"]]
             ends = [[100 * x for x in curve[name]] for name in ("predicted", "observed")]
-            line = line if len(ends[0]) >= 4 else "none"  # a line through few points says too much
+            apart = len({round(x) for x in ends[0]})  # a line through few points says too much
+            line = line if apart >= 4 else "none"
             ax.plot(*ends, ls=line, marker=mark, color=colour, markersize=3.5, lw=1.2)
         ax.set_title(label(model["model"], 24))
         ax.set_aspect("equal")
