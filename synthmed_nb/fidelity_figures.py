@@ -216,7 +216,7 @@ def _large() -> tuple[Figure, list[Axes]]:
 
 @plt.style.context(HOUSE)
 def associations(fidelity: BaseModel | dict, limit: int = 60) -> Figure | None:
-    """Association of each pair of columns: real, synthetic, and synthetic less real; or None.
+    """Association of each pair of columns: real, synthetic, and the difference; or None.
 
     Args:
         fidelity: a `Fidelity` or its dictionary; a single column gives None.

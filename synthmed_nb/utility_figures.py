@@ -273,8 +273,8 @@ def _dumbbells(ax: Axes, found: dict) -> None:
     ax.hlines(range(len(real)), real, synthetic, color=SYNTHETIC, lw=1.3)
     dumbbells(ax, real, synthetic)
     names_on_y(ax, found["groups"], 22)
-    title = f"{label(found['column'], 14)}: {METRICS[found['metric']]}"
-    ax.set_title(f"{title}, {label(found['model'], 20)}", fontweight="bold", fontsize=8)
+    title = f"{label(found['column'], 16)}: {METRICS[found['metric']]}"
+    ax.set_title(f"{title}\n{label(found['model'], 24)}", fontweight="bold", fontsize=8)
     told = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**found).replace("-", "−")
     ax.set_xlabel(
         f"gap {found['gap_real']:.3f} (real), {found['gap_synthetic']:.3f} (synthetic);\n"
@@ -299,7 +299,7 @@ def fairness(bias: BaseModel | dict, panels: int = 6) -> Figure | None:
     if not found:
         return None
     down = -(-len(found) // 2)
-    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 3.9 for i in range(down)]
+    heights = [max(len(f["groups"]) for f in found[2 * i : 2 * i + 2]) + 4.6 for i in range(down)]
     how = {"gridspec_kw": {"height_ratios": heights}}
     fig, axes = canvas(down, 2, height=0.22 * sum(heights) + 0.5, **how)
     for ax, one in zip(axes, found, strict=False):

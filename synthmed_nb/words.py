@@ -358,7 +358,7 @@ def not_tested(evaluation: dict, audit: dict) -> list[str]:
         (utility and not utility["survival"], "Survival: no time and event were named."),
         (not audit, "Privacy: there was no audit."),
         (audit and not audit["model"], "The model file: it must not leave."),
-        (audit and not told, "Singling out, linkage and inference: no reference table."),
+        (audit and not told, "Singling out, linkability and inference: no reference table."),
         (
             told and not told["identity"],
             "The risk of being identified by known traits in a population: none was named.",

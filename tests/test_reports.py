@@ -121,7 +121,12 @@ def test_the_first_page_says_all_that_matters(pages):
     lights = words.lights(example("evaluation"), example("audit"))
     for light in lights:
         word = words.STATES[light.state][1]
-        for shown in (light.question, f"{light.name.capitalize()}: {word.lower()}.", light.reason, light.rule):
+        for shown in (
+            light.question,
+            f"{light.name.capitalize()}: {word.lower()}.",
+            light.reason,
+            light.rule,
+        ):
             assert shown in text, shown
     steps, gaps = (
         words.next_steps(lights, example("audit")),
