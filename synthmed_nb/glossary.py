@@ -102,7 +102,12 @@ _MODELS = {
     "TSTR": "Trained on synthetic, tested on real: what the synthetic table is worth.",
 }  # fmt: skip
 
-TERMS = dict(sorted((_PATIENTS | _MEASURES | _MODELS).items(), key=lambda item: item[0].lower()))
+TERMS = dict(
+    sorted(
+        (_PATIENTS | _MEASURES | _MODELS).items(),
+        key=lambda item: item[0].lower().replace(" ", "-"),  # as the places in the page
+    )
+)
 
 # %% ../nbs/68_glossary.ipynb #finding
 _KEYS = {term.lower() if term == term.lower() else term: term for term in TERMS}

@@ -213,8 +213,10 @@ def test_a_page_names_no_path_and_no_machine(pages, name):
 
 
 def test_a_page_shows_no_rate_that_is_a_small_count(hostile_pages):
-    row = hostile_pages["fidelity"].text.split("日本語 μnumeric")[-1]
-    wasserstein = example("evaluation")["fidelity"]["columns"][6]["wasserstein"]
+    columns = example("evaluation")["fidelity"]["columns"]
+    place = [column["kind"] for column in columns].index("numeric")
+    row = hostile_pages["fidelity"].text.split(f"{HOSTILE[place]}numeric")[-1]
+    wasserstein = columns[place]["wasserstein"]
     assert row.split(" SD")[0].endswith(f"{wasserstein:.3f}")
     assert row.split(" SD")[1].startswith("not shown")
     text = hostile_pages["privacy"].text
@@ -304,7 +306,7 @@ def test_a_regression_and_what_balancing_did_have_a_page(tmp_path):
     bias |= {"balance": "sex", "balanced": other}
     (tmp_path / "e.json").write_text(json.dumps(evaluation), encoding="utf-8")
     page = Page(report("utility", tmp_path / "page.html", evaluation=tmp_path / "e.json"))
-    for shown in ("Is it useful??Cannot tell", "Not asked: the target is not a yes or no",
+    for shown in ("Is it useful?? Cannot tell", "Not asked: the target is not a yes or no",
                   "What balancing did", "equal shares of sex", "Less is wrong.", "0.123",
                   "No regression was fitted"):  # fmt: skip
         assert shown in page.text, shown
