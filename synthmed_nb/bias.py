@@ -261,10 +261,10 @@ def fairness_gaps(
 
 # %% ../nbs/53_bias.ipynb #sentence
 PHRASES = {
-    "TPR": ("the share of cases that it finds", "points", min, "lowest"),
-    "FPR": ("the share of others that it flags", "points", max, "highest"),
-    "calibration": ("its predicted minus observed risk", "points", None, "furthest from 0"),
-    "AUC": ("its AUC", "", min, "lowest"),
+    "TPR": ("the share of cases found", "points", min, "lowest"),
+    "FPR": ("the share of false alarms", "points", max, "highest"),
+    "calibration": ("the predicted minus the observed risk", "points", None, "furthest from 0"),
+    "AUC": ("the AUC", "", min, "lowest"),
 }
 
 
@@ -283,9 +283,9 @@ def fairness_sentence(rows: Sequence[tuple[Fairness, float]]) -> str:
         what, unit, _, _ = PHRASES[widest.metric]
         return (
             f"No gap between groups grew by more than chance when models learned from synthetic "
-            f"instead of real patients ({len(rows)} comparisons); not ruled out is that "
-            f"{widest.model} differs by {widest.column} up to {_said(unit, widest.high)} more in "
-            f"{what}."
+            f"instead of real patients ({len(rows)} gaps); but for {widest.model} a gap up to "
+            f"{_said(unit, widest.high)} larger between groups of {widest.column}, in {what}, "
+            f"cannot be ruled out."
         )
     row = proven[0]
     what, unit, pick, word = PHRASES[row.metric]
@@ -307,10 +307,9 @@ def group_sentence(why: str, groups: Sequence[GroupFidelity]) -> str:
         return f"Fairness is not measured: {why}."
     group = known[0]
     return (
-        f"Fairness is not measured: {why}; the group least faithful beside its floor is "
-        f"{group.column} {group.group}, whose pairs of columns are {group.ratio:.2f} times as far "
-        f"off as an independent real sample (95 % interval {group.ratio_low:.2f} to "
-        f"{group.ratio_high:.2f})."
+        f"Fairness is not measured: {why}. The group that is furthest off is {group.column} "
+        f"{group.group}: the errors of its pairs of columns are {group.ratio:.2f} times those of "
+        f"another real sample (95 % interval {group.ratio_low:.2f} to {group.ratio_high:.2f})."
     )
 
 # %% ../nbs/53_bias.ipynb #measure

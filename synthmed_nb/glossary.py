@@ -15,7 +15,7 @@ _PATIENTS = {
     "policy": "How much an attack may find at most for a table to pass; our own choice, not law.",
     "holdout": "Real patients kept aside; nothing was made from them, so they are the test.",
     "inference": "Guessing a secret of a person from what else is known about them.",
-    "linkage": "Finding that two records belong to the same person.",
+    "linkability": "Finding that two records belong to the same person.",
     "member": "A patient whose record the synthetic table was made from.",
     "non-member": "A patient of the same kind whose record the synthetic table was not made "
     "from.",
@@ -48,13 +48,24 @@ _MEASURES = {
     "detector": "A classifier that was trained to tell synthetic records from real ones.",
     "floor": "What a perfect generator would score: other real patients in the place of the "
     "synthetic ones.",
-    "interval": "The range that holds the true value in 95 of 100 such studies.",
+    "interval": "The range that holds the true value in 95 of 100 such studies; widened intervals "
+    "hold all at once.",
+    "missing patterns": "Which columns lack a value together, in the same record.",
+    "missing rates": "How many records lack a value, column by column.",
     "mutual information": "How much one column tells about another, of any form.",
     "patient bootstrap": "An interval found by drawing the same patients again and again, each "
     "with all of their records.",
-    "ratio to the floor": "An error divided by the floor; 1 means as good as other real patients.",
+    "rank association": "The error of pairs of numbers: how far their correlation, by order of the "
+    "values, is off.",
+    "rare-category coverage": "The share of the rare values of the real table that the synthetic "
+    "one has too.",
+    "rare value": "A value that few patients have: 11 or more and less than 5 % where shares are "
+    "compared, 1 to 10 where copies are looked for.",
+    "ratio to the floor": "A number divided by its floor; 1 means as good as other real patients.",
+    "rule violations": "Records that break a rule which all real records keep.",
     "Shape": "The error of single columns: the share of records that would have to change so "
     "that the distributions agree, averaged.",
+    "three-way marginals": "The error of three columns at once.",
     "Trend": "The error of pairs of columns: how far the way two columns go together is off, "
     "averaged.",
     "Wasserstein": "How far values have to be moved on average so that two distributions agree, "
@@ -73,9 +84,12 @@ _MODELS = {
     "0 is perfect.",
     "C-index": "How often, of two patients, the one predicted to live longer does; 0.5 is "
     "guessing.",
-    "calibration": "Whether of those who are given a risk of 20 % really 20 in 100 fall ill.",
+    "calibration": "Whether of those who are given a risk of 20 % really 20 in 100 fall ill; the "
+    "calibration error is the predicted minus the observed risk.",
     "entropy": "How evenly the records are spread over the values; more is more diverse.",
-    "FPR": "False positive rate: the share of those without a trait who are said to have it.",
+    "cases found": "The share of those with a trait whom a model flags (true positive rate, TPR).",
+    "false alarm": "Someone without a trait who is said to have it; their share is the false "
+    "positive rate, FPR.",
     "Kaplan-Meier": "The share of patients still without the event at each time, with those who "
     "left counted as long as they were seen.",
     "mode collapse": "A generator that repeats some kinds of patients and forgets others.",
@@ -84,12 +98,16 @@ _MODELS = {
     "model lies on the diagonal.",
     "RMST": "Restricted mean survival time: the mean time without the event up to a horizon.",
     "slope": "Of calibration: 1 is right, below 1 the model is too sure of itself.",
-    "TPR": "True positive rate: the share of those with a trait who are found.",
     "TRTR": "Trained on real, tested on real: what can be reached.",
     "TSTR": "Trained on synthetic, tested on real: what the synthetic table is worth.",
 }  # fmt: skip
 
-TERMS = dict(sorted((_PATIENTS | _MEASURES | _MODELS).items(), key=lambda item: item[0].lower()))
+TERMS = dict(
+    sorted(
+        (_PATIENTS | _MEASURES | _MODELS).items(),
+        key=lambda item: item[0].lower().replace(" ", "-"),  # as the places in the page
+    )
+)
 
 # %% ../nbs/68_glossary.ipynb #finding
 _KEYS = {term.lower() if term == term.lower() else term: term for term in TERMS}

@@ -38,7 +38,7 @@ def _attack_panel(ax: Axes, attacks: list[dict], rate: str, scale: float, chance
         ax.plot(
             [number(attack[rate], scale)], [place], "D", color=fill, mec=SYNTHETIC, markersize=6
         )
-    ax.axvline(chance, color=INK, lw=0.9, label="guessing")
+    ax.axvline(chance, color=INK, lw=0.9)
     ax.grid(axis="x")
 
 # %% ../nbs/63_privacy_figures.ipynb #attacks
@@ -71,11 +71,14 @@ def attacks(audit: BaseModel | dict) -> Figure | None:
             ends = [number(bounds[rate][end], scale) for end in ("estimate", "upper")]
             ax.plot(ends, [len(rows)] * 2, color=INK, lw=3, solid_capstyle="butt")
         if (bound := audit["policy"].get(rate)) is not None:
-            ax.axvline(scale * bound, color=LIMIT, ls="--", lw=1.4, label="policy bound")
+            ax.axvline(scale * bound, color=LIMIT, ls="--", lw=1.4)
         ax.set_title(title)
         ax.set_xlabel(unit)
     names_on_y(axes[0], names)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    keys = [key("guessing", INK, line="-", lw=0.9), key("policy bound", LIMIT, line="--", lw=1.4)]
+    if bounds:
+        keys.append(key("thick: from an estimate up to its upper bound", INK, line="-", lw=3))
+    legend(fig, *keys)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #leak-curve
@@ -93,7 +96,7 @@ def leak_curve(audit: BaseModel | dict) -> Figure | None:
     axes[0].plot(steps, held, color=HOLDOUT, ls="--", label="held out")
     axes[0].plot(steps, trained, color=REAL, label="trained on")
     axes[0].set_title("loss of the token network")
-    axes[1].axhline(0.5, color=INK, lw=0.9)
+    axes[1].axhline(0.5, color=INK, lw=0.9, ls="--")
     axes[1].plot(steps, found, color=SYNTHETIC)
     axes[1].set_title("AUC of the loss, 0.5: guessing")
     for ax in axes:
@@ -101,15 +104,15 @@ def leak_curve(audit: BaseModel | dict) -> Figure | None:
         ax.set_xlabel("step")
         ax.grid(axis="y")
     lowest = key("lowest held-out loss", INK, line=":", lw=0.9)
-    keys = [*axes[0].get_legend_handles_labels()[0], lowest]
-    legend(fig, *keys)
+    found = [key("AUC", SYNTHETIC, line="-"), key("guessing", INK, line="--", lw=0.9)]
+    legend(fig, *axes[0].get_legend_handles_labels()[0], lowest, *found, across=5)
     return fig
 
 # %% ../nbs/63_privacy_figures.ipynb #roc
 def _curves(ax: Axes, attacks: list[dict], policy: dict) -> None:
     strongest = max(attacks, key=lambda attack: attack["auc"])
     low = min(attack["roc"]["fpr"][0] for attack in attacks)
-    ax.plot([low, 1], [low, 1], color=INK, lw=0.9)
+    ax.plot([low, 1], [low, 1], color=INK, lw=1.3, ls="--")
     for attack in attacks:
         if attack is not strongest:
             rates = [max(rate, low / 2) for rate in attack["roc"]["tpr"]]
@@ -154,7 +157,7 @@ def roc(audit: BaseModel | dict) -> Figure | None:
     keys = [
         key("attack with the highest AUC, 95 % interval", SYNTHETIC, line="-", lw=1.8),
         key("others", REAL, line="-"),
-        key("guessing", INK, line="-", lw=0.9),
+        key("guessing", INK, line="--", lw=1.3),
         key("policy", LIMIT, line="-", lw=2.2),
     ]
     legend(fig, *keys, across=2 * len(sides))

@@ -32,9 +32,11 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
 
 def _surplus(attack: dict) -> str:
     """What an attack gains on members over non-members, with interval and probability."""
+    p = attack["p_value"]
     return (
-        f"surplus on members {attack['difference']:.3f} ({between(attack['low'], attack['high'])}; "
-        f"probability by chance {chance(attack['p_value'])})"
+        f"{'more' if p <= 0.05 else 'not more'} than chance: surplus on members "
+        f"{attack['difference']:.3f} ({between(attack['low'], attack['high'])}; probability by "
+        f"chance {chance(p)})"
     )
 
 # %% ../nbs/67_regulators.ipynb #opinion
@@ -83,7 +85,7 @@ def _american(audit: dict) -> list[Rule]:
             rule="US, HIPAA Safe Harbor",
             asks="Are 18 classes of identifiers gone, and is nothing known that identifies?",
             evidence=f"Of {len(states)} classes {found} found, {suspected} suspected in the "
-            "synthetic table",
+            "synthetic table; whether anything known identifies is for people to say",
             where="privacy: columns that identify",
             source="45 CFR 164.514(b)(2)",
         ),
@@ -108,7 +110,7 @@ def _american(audit: dict) -> list[Rule]:
 ADVICE = (
     "This is not legal advice. The rows say which measurement bears on which rule, in our own "
     "short words; read the rule itself, and let someone decide who knows the law and the case. "
-    "No regulator gives a threshold for membership attacks."
+    "We know of no regulator that gives a threshold for membership attacks."
 )
 
 
@@ -118,7 +120,7 @@ def matrix(audit: dict) -> list[Rule]:
         return []
     identity = (audit["inference"] or {}).get("identity")
     agency = Rule(
-        rule="EU, EMA Policy 0070; Health Canada",
+        rule="EU and Canada: EMA Policy 0070, Health Canada",
         asks="Is the probability of identifying a person in published trial data at most 0.09?",
         evidence=f"{identity['risk']:.4f} in a population of {identity['population']:,}"
         if identity

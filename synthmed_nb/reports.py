@@ -169,6 +169,7 @@ def _executed(template: Path, parameters: dict, folder: Path):
     config = Config()
     if os.name == "posix" and len(str(folder)) < 50:  # the path of a Unix socket must be short
         config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = str(folder / "kernel")  # else runs at the same time share one
     with _kernel(folder):
         return papermill.execute_notebook(
             load_notebook_node(str(template)),

@@ -35,6 +35,11 @@ def plain_results():
     return {name: example(name) for name in ("evaluation", "audit", "manifest")}
 
 
+def hostile(count):
+    """So many hostile names, some more than once."""
+    return (HOSTILE * (1 + count // len(HOSTILE)))[:count]
+
+
 def hostile_results():
     """Hostile text wherever a name comes from outside, and counts that may not be shown."""
     results = plain_results()
@@ -44,9 +49,9 @@ def hostile_results():
     for column in fidelity["columns"]:
         column["name"] = names.get(column["name"], column["name"])
         if column["kind"] == "categorical":
-            column["bins"] = HOSTILE[: len(column["bins"])]
+            column["bins"] = hostile(len(column["bins"]))
     fidelity["pairs"]["names"] = [names.get(n, n) for n in fidelity["pairs"]["names"]]
-    fidelity["missingness"]["names"] = HOSTILE[: len(fidelity["missingness"]["names"])]
+    fidelity["missingness"]["names"] = hostile(len(fidelity["missingness"]["names"]))
     for gap, name in zip(fidelity["missingness"]["dependent"], HOSTILE, strict=False):
         gap["column"] = gap["given"] = gap["level"] = name
     for detection in fidelity["detections"]:
@@ -61,14 +66,14 @@ def hostile_results():
     for term, name in zip(utility["coefficients"]["terms"], HOSTILE, strict=False):
         term["term"] = name
     for found in utility["agreements"]:
-        found["top"] = found["top_synthetic"] = HOSTILE[: len(found["top"])]
+        found["top"] = found["top_synthetic"] = hostile(len(found["top"]))
     for part in (bias["groups"], bias["fairness"]):
         for group, name in zip(part, HOSTILE, strict=False):
             group["column"] = name
     for group, name in zip(bias["groups"], HOSTILE, strict=False):
         group["group"] = name
     for gap in bias["fairness"]:
-        gap["groups"] = HOSTILE[: len(gap["groups"])]
+        gap["groups"] = hostile(len(gap["groups"]))
     bias["groups"][0]["share"] = 3 / evaluation["rows"]["train"]
     bias["worst"] = HOSTILE[0]
     audit["reasons"] = HOSTILE
