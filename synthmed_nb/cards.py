@@ -70,7 +70,7 @@ def measured(manifest: dict, evaluation: dict, audit: dict) -> str:
     lost = "not measured: no target, or too few patients of a class"
     told = [
         f"**Fidelity:** {score['value']:.1f} % (95 % interval {score['low']:.1f} to "
-        f"{score['high']:.1f} %; an independent sample of real patients: {score['floor']:.0f} %). "
+        f"{score['high']:.1f} %; as good as other real patients: 100 %). "
         f"{markdown(score['sentence'])} Parts: {parts}.",
         f"**Utility:** {markdown(utility['claim']['sentence']) if utility else lost}",
         f"**Bias:** {markdown(evaluation['bias']['worst'])}",

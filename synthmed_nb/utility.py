@@ -310,9 +310,8 @@ def judge(
     models = []
     for i, name in enumerate(names):
         own = {metric: values[:, i] for metric, values in found.items()}
-        models.append(
-            model_utility(name, y, guesses[3 * i : 3 * i + 3], own, metrics, units, event)
-        )
+        said = guesses[3 * i : 3 * i + 3]
+        models.append(model_utility(name, y, said, own, metrics, units, event))
     main = next(iter(metrics))
     trtr, tstr = (np.array([getattr(m, k) for m in models]) for k in ("trtr", "tstr"))
     means = {"trtr": round(float(trtr.mean()), 4), "tstr": round(float(tstr.mean()), 4)}
