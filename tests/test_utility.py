@@ -687,7 +687,7 @@ def eight(n, seed):
 
 
 def test_intervals_of_independent_samples_hold_no_gap(monkeypatch):
-    """With the models held as they are, 5 or 6 of 20 intervals excluded 0."""
+    """With the models held as they are, more than a quarter of such intervals exclude 0."""
     names = ("logistic regression", "XGBoost")
     monkeypatch.setattr("synthmed_nb.utility.learn", lambda *args: learn(*args, names))
     layout, outside, even = (
