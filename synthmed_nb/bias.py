@@ -337,7 +337,7 @@ def _fairness(
     people = [units_of(table.iloc[rows], schema) for table, rows in zip(tables, known, strict=True)]
     sides = [(targets[i][known[i]], people[i]) for i in (0, 2)]
     if (event := event_class(sides, classes)) is None:
-        return [], "no class of the target and its rest have 11 patients each"
+        return [], "no two groups have cases: no class and its rest have 11 patients each"
     targets = [(y == event).astype(int) for y in targets]
     holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
     units = people[2]

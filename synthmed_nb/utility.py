@@ -300,17 +300,15 @@ def judge(
         said = [one.predict(one.rows(holdout)) for one in some]
         return {k: np.array([m.score(y, s, even)[0] for s in said]) for k, m in metrics.items()}
 
-    guesses = [
-        one.predict(one.rows(holdout)) for trio in zip(*learned, strict=True) for one in trio
-    ]
+    trios = zip(*learned, strict=True)
+    guesses = [one.predict(one.rows(holdout)) for trio in trios for one in trio]
     found = replicate(metrics, y, guesses, units, seed)
     found = {name: values.reshape(len(values), -1, 3) for name, values in found.items()}
     found = with_training(found, *block_scores(parts[:2], test, schema, classes, seed), seed)
     names = [name if classes else name.replace("logistic", "ridge") for name in MODELS]
     models = []
     for i, name in enumerate(names):
-        own = {metric: values[:, i] for metric, values in found.items()}
-        said = guesses[3 * i : 3 * i + 3]
+        own, said = {k: values[:, i] for k, values in found.items()}, guesses[3 * i : 3 * i + 3]
         models.append(model_utility(name, y, said, own, metrics, units, event))
     main = next(iter(metrics))
     trtr, tstr = (np.array([getattr(m, k) for m in models]) for k in ("trtr", "tstr"))
