@@ -312,7 +312,8 @@ def test_a_regression_and_what_balancing_did_have_a_page(tmp_path):
         assert shown in page.text, shown
     assert "Do patients live as long?" not in page.text
     page = Page(report("release", tmp_path / "page.html", evaluation=tmp_path / "e.json"))
-    assert "real recordsnot stated" in page.text and "1.6 % of the R2" in page.text
+    lost = 100 * utility["claim"]["relative_loss"]
+    assert "real recordsnot stated" in page.text and f"{lost:.1f} % of the R2" in page.text
 
 
 def test_an_audit_alone_has_a_first_page(tmp_path):
