@@ -7,7 +7,6 @@ __all__ = ['SKIPPED', 'Tables', 'BOUNDED', 'Release', 'Audit', 'check_tables', '
            'attack_model', 'judge_model', 'Aims', 'look_further', 'leak_curve', 'told_rows', 'audit']
 
 # %% ../nbs/38_auditing.ipynb #imports
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -19,7 +18,7 @@ from pydantic import BaseModel
 from .bars import safe_count
 from .cells import spell
 from .disclosure import Copies, Found, find_copies, near_edge
-from .faces import Progress, tells
+from .faces import Progress, cell, html_table, tells
 from .groups import Group, find_groups, group_test
 from .identifiers import IdentifierClass, scan_identifiers
 from .inference import Inference, infer
@@ -116,24 +115,24 @@ class Audit(Release, frozen=True):
 
     def _repr_html_(self) -> str:
         """Verdicts, reasons and one line per attack."""
-        lines = "".join(
-            f"<tr><td>{html.escape(a.name)}</td><td>{a.auc:.3f} ({a.auc_low:.3f} to "
-            f"{a.auc_high:.3f})</td><td>{a.tpr_at_1:.2%} (to {a.tpr_at_1_high:.2%})</td>"
-            f"<td>{a.tpr_at_10:.1%} (to {a.tpr_at_10_high:.1%})</td></tr>"
-            for a in (*self.attacks, *self.white_box)
-        )
-        parts = [("table", self), *([("model file", self.model)] if self.model else [])]
-        told = "".join(
-            f"<p>{name}: <b>{part.verdict}</b> ({html.escape(str(self.policy['name']))})</p><ul>"
-            + "".join(f"<li>{html.escape(reason)}</li>" for reason in part.reasons)
-            + "</ul>"
-            for name, part in parts
-        )
-        return (
-            f"{told}<table><thead><tr><th>attack</th><th>AUC (95 %)</th>"
-            f"<th>TPR at 1 % FPR</th><th>TPR at 10 % FPR</th></tr></thead>"
-            f"<tbody>{lines}</tbody></table>"
-        )
+        parts = {"table": self} | ({"model file": self.model} if self.model else {})
+        told = ""
+        for name, part in parts.items():
+            reasons = "".join(f"<li>{cell(reason, 400)}</li>" for reason in part.reasons)
+            told += f"<p>{name}: <b>{part.verdict}</b></p><ul>{reasons}</ul>"
+        sides = {"": self.attacks, " on the model file": self.white_box}
+        lines = [
+            (
+                f"{a.name}{where}",
+                f"{a.auc:.3f} ({a.auc_low:.3f} to {a.auc_high:.3f})",
+                f"{100 * a.tpr_at_1:.1f} % (to {100 * a.tpr_at_1_high:.1f} %)",
+                f"{100 * a.tpr_at_10:.1f} % (to {100 * a.tpr_at_10_high:.1f} %)",
+            )
+            for where, attacks in sides.items()
+            for a in attacks
+        ]
+        heads = ("attack", "AUC (95 %; 0.5: guessing)", "TPR at 1 % FPR", "TPR at 10 % FPR")
+        return told + html_table(f"policy: {self.policy['name']}", heads, lines)
 
 # %% ../nbs/38_auditing.ipynb #check-tables
 def check_tables(

@@ -152,7 +152,9 @@ def roc(audit: BaseModel | dict) -> Figure | None:
     fig, axes = canvas(1, len(sides), height=3.6, width=4.2 * len(sides), sharey=True)
     for ax, (name, attacks) in zip(axes, sides.items(), strict=True):
         _curves(ax, attacks, audit["policy"])
-        ax.text(0.02, 0.97, f"attacks {name}", transform=ax.transAxes, va="top", fontweight="bold")
+        ax.text(
+            0.98, 0.03, f"attacks {name}", transform=ax.transAxes, ha="right", fontweight="bold"
+        )
     axes[0].set_ylabel("members found, %")
     keys = [
         key("attack with the highest AUC, 95 % interval", SYNTHETIC, line="-", lw=1.8),
