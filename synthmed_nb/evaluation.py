@@ -73,7 +73,10 @@ class Evaluation(BaseModel, frozen=True, extra="forbid"):
         rows = ", ".join(f"{name} {few(count)}" for name, count in self.rows.items())
         heads = ("measure", "synthetic", "real in its place", "ratio, or what is lost")
         words = [self.utility.claim.sentence] if self.utility else []
-        said = "".join(f"<p>{cell(line, 400)}</p>" for line in [*words, self.bias.worst])
+        words.append(self.bias.worst)
+        if self.bias.balanced:
+            words.append(f"Balanced by {self.bias.balance}: {self.bias.balanced.worst}")
+        said = "".join(f"<p>{cell(line, 400)}</p>" for line in words)
         return html_table(f"records: {rows}", heads, lines) + said
 
 # %% ../nbs/56_evaluation.ipynb #evaluate
