@@ -168,11 +168,11 @@ def widened(value: float, low: float, high: float, of: int) -> tuple[float, floa
     factor = normal.inv_cdf(1 - 0.025 / of) / normal.inv_cdf(0.975)
     return value - factor * (value - low), value + factor * (high - value)
 
-# %% ../nbs/66_words.ipynb #fair
+# %% ../nbs/66_words.ipynb #fair-limits
 GAP, TIMES = 0.05, 2.0  # a gap may grow by so much; a group's pairs may be so many floors off
 LOST = 5  # a group with less than a fifth of its share is missing
 
-
+# %% ../nbs/66_words.ipynb #fair
 def fair(bias: dict | None) -> Light:
     """Whether each group is treated as in the real table; None: not tested."""
     rule = (
@@ -204,7 +204,10 @@ def fair(bias: dict | None) -> Light:
     lost = [g for g in bias["groups"] if g["share_synthetic"] < g["share"] / LOST]
     if lost:
         states["groups that are missing"] = "no"
-        told.insert(0, printable(bias["worst"], 400))
+        group = max(lost, key=lambda g: g["share"])
+        name = f"{printable(group['column'])} {printable(group['group'])}"
+        shares = [f"{100 * group[key]:.1f} %" for key in ("share", "share_synthetic")]
+        told.insert(0, f"Of {name} there are {shares[0]} in the real table and {shares[1]} here.")
     collapsed = bias["diversity"]["collapsed"]
     states["diversity"] = "no" if collapsed else "yes"
     told.append(
