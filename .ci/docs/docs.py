@@ -34,7 +34,7 @@ WINGS = {  # by the first digits of a room's number
     "23": "Privacy: neighbours, statistics, attacks",
     "45": "Fidelity, utility, bias",
     "6": "Pages",
-    "7": "Commands",
+    "7": "Runs and commands",
 }
 HIDDEN = re.compile(r"#\| *(hide|default_exp)\b")
 INLINE = "%matplotlib inline\n%config InlineBackend.figure_formats = ['retina']"
