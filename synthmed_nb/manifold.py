@@ -14,7 +14,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from .cells import Cells
 from .neighbors import RecordSpace, nearest
-from .schema import Schema
 
 # %% ../nbs/44_manifold.ipynb #paper-space
 def paper_space(cells: Cells, table: int) -> np.ndarray:
