@@ -414,7 +414,7 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
 
     def _repr_html_(self) -> str:
         kinds = Counter(column.kind for column in self.columns).items()
-        told = f"{len(self.columns)} columns: {', '.join(f'{n} {kind}' for kind, n in kinds)}"
+        told = f"{len(self.columns)} columns: {', '.join(f'{kind} {n}' for kind, n in kinds)}"
         shown = {"name", "kind", "role", "unit", "missing", "reason"}
         rows = [column.model_dump(include=shown) for column in self.columns]
         table = pd.DataFrame(rows).fillna("").replace({"missing": {True: "gaps", False: ""}})

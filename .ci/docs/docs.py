@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from pygments.formatters import HtmlFormatter
 
-from synthmed_nb.reports import _executed
+from synthmed_nb.reports import PAGES, _executed
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,8 +33,8 @@ WINGS = {  # by the first digits of a room's number
     "1": "The model",
     "23": "Privacy: neighbours, statistics, attacks",
     "45": "Fidelity, utility, bias",
-    "6": "Pages",
-    "7": "Commands",
+    "6": "Figures and pages",
+    "7": "Runs and commands",
 }
 HIDDEN = re.compile(r"#\| *(hide|default_exp)\b")
 INLINE = "%matplotlib inline\n%config InlineBackend.figure_formats = ['retina']"
@@ -186,7 +186,8 @@ def build(folder: Path, only: set[str] | None = None, execute: bool = True) -> l
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "examples").mkdir(parents=True)
-    examples = sorted((ROOT / "reports" / "examples").glob("*.html"))
+    examples = [ROOT / "reports" / "examples" / f"{name}.html" for name in PAGES]
+    examples = [path for path in examples if path.is_file()]
     for path in examples:
         shutil.copyfile(path, folder / "examples" / path.name)
     pages = {"index": page(index(examples), "index")}
