@@ -140,7 +140,7 @@ def test_fit_takes_a_schedule_and_goes_on_from_a_checkpoint(steps, tmp_path, cap
 
 def test_evaluate_and_audit_write_json(steps):
     fidelity = json.loads((steps / "fidelity.json").read_text())
-    assert 0 < fidelity["fidelity"]["score"] <= 100
+    assert 0 < fidelity["fidelity"]["score"]["value"] <= 100
     found = json.loads((steps / "audit.json").read_text())
     assert found["verdict"] in {"PASS", "FLAG", "INCONCLUSIVE", "INVALID"} and found["reasons"]
     assert found["model"]["verdict"] and found["white_box"]

@@ -27,9 +27,9 @@ def test_the_split_leaves_the_audit_about_a_thousand_patients_a_side(whole):
 
 def test_columns_and_pairs_are_close(whole):
     fidelity = whole[0].fidelity
-    assert fidelity.shape.value <= 2.5
-    assert fidelity.trend.value <= 4.0
-    assert fidelity.missing_worst <= 2.0
+    assert fidelity.measure("Shape", "paper").value <= 2.5
+    assert fidelity.measure("Trend", "paper").value <= 4.0
+    assert fidelity.missingness.worst <= 2.0
 
 
 def test_models_learn_nearly_as_much_from_it(whole):
