@@ -170,7 +170,7 @@ def _companions(
     sizes = (patients[0], patients[0], min(patients))
     t = WIDER * stats.t.ppf(0.975, len(drawn) - 1)
 
-    scale = 1 if about.unit in ("%", "points") else 100  # blurred in percent
+    scale = {"%": 1, "points": 1, "SD": 20}.get(about.unit, 100)  # blurred in percent; SD coarser
     most = 100.0 if about.unit in ("%", "share") else np.inf
 
     def shown(value: float, size: int, how: Callable | None = None) -> float:

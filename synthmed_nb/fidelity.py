@@ -181,13 +181,13 @@ CELLS = 16
 
 
 class Density(BaseModel, frozen=True, extra="forbid"):
-    """Shares of the records of T and S in cells over the two main axes of T.
+    """Shares of the records of T and S in cells over the two main axes of S.
 
     Attributes:
         x, y: edges of the cells along both axes, round numbers; the outermost cells hold all
             that lies beyond.
         real, synthetic: rows along `y`, shape (len(y) - 1, len(x) - 1); None: not to be shown.
-        explained: share of the variance of T along both axes.
+        explained: share of the variance of S along both axes.
     """
 
     x: list[float]
@@ -202,9 +202,11 @@ def density(cells: Cells, units: np.ndarray) -> Density | None:
     given = for_linear(cells)
     if given.tables[0].shape[1] < 2:
         return None
-    axes = PCA(n_components=2, svd_solver="full").fit(given.tables[0])
-    points = [axes.transform(table) for table in given.tables[:2]]
-    edges = [grid(points[0][:, axis].astype(float), CELLS) for axis in (0, 1)]
+    mean, spread = given.tables[1].mean(0), given.tables[1].std(0)
+    scaled = [(table - mean) / np.where(spread > 0, spread, 1) for table in given.tables[:2]]
+    axes = PCA(n_components=2, svd_solver="full").fit(scaled[1])
+    points = [axes.transform(table) for table in scaled]
+    edges = [grid(points[1][:, axis].astype(float), CELLS) for axis in (0, 1)]
     shape = len(edges[1]) + 1, len(edges[0]) + 1
     found = []
     for place in points:

@@ -32,7 +32,8 @@ def abouts(columns: int, gapped: int, rare: int) -> dict[str, About]:
     told = {
         "paper shape": About(name="Shape", family="columns", form="paper", parts=columns),
         "shape": About(name="Shape", family="columns", parts=columns),
-        "wasserstein": About(name="Wasserstein", family="columns", unit="SD", parts=columns),
+        "wasserstein": About(name="Wasserstein", family="columns", unit="SD",
+                             parts=max(columns // 5, 1)),
         "coverage": About(name="rare-category coverage", family="rare", unit="share", best="high",
                           parts=max(rare, 1)),
         "paper": About(name="Trend", family="pairs", form="paper", parts=pairs),

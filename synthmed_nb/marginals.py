@@ -197,7 +197,7 @@ def column_fidelity(
         bins=[names[i] for i in kept],
         real=[real[i] for i in kept],
         synthetic=[synthetic[i] for i in kept],
-        wasserstein=None if moved is None else blurred(100 * moved, people) / 100,
+        wasserstein=None if moved is None else round(blurred(20 * moved, people) / 20, 2),
     )
 
 # %% ../nbs/41_marginals.ipynb #rare
