@@ -1,4 +1,4 @@
-"""Measures what RESULTS.md reports: `python benchmarks/measure.py embedded|diabetes130|evaluation`.
+"""Measures what RESULTS.md reports: `python benchmarks/measure.py` and one of `COMMANDS`.
 
 `diabetes130` needs the public table in the folder that SYNTHMED_DATA names.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from synthmed_nb import Schema, Synthesizer, audit, cli, datasets, evaluate
+from synthmed_nb.fidelity import fidelity
 from synthmed_nb.runs import peak_memory, reset_peak
 from synthmed_nb.schema import DataNote
 from synthmed_nb.tables import write_table
@@ -121,7 +122,39 @@ def evaluation(rows: str = "20000", columns: str = "20") -> None:
     print("\n".join([*found.fidelity.caps, found.utility.claim.sentence, found.bias.worst]))
 
 
-COMMANDS = {"embedded": embedded, "diabetes130": diabetes130, "evaluation": evaluation}
+def intervals(splits: str = "40") -> None:
+    """How often the interval of a ratio holds 1 when an independent real sample is S."""
+    patients = datasets.load_nhanes()
+    schema = Schema.detect(patients, target="diabetes")
+    held, scores = {}, []
+    for seed in range(int(splits)):
+        order = np.random.default_rng(seed).permutation(len(patients))[:5_000]
+        train, holdout, other = (
+            patients.iloc[rows].reset_index(drop=True) for rows in np.split(order, [2_000, 3_500])
+        )
+        found = fidelity(train, holdout, other, schema, seed=seed)
+        scores.append(found.score)
+        for m in found.measures:
+            inside = None if m.ratio_low is None else m.ratio_low <= 1 <= m.ratio_high
+            held.setdefault((m.name, m.form), []).append((m.ratio, inside))
+    line("measure", "form", "median ratio", "intervals", "share that hold 1")
+    for (name, form), told in held.items():
+        ratios = [ratio for ratio, _ in told if ratio is not None]
+        inside = [yes for _, yes in told if yes is not None]
+        share = float(np.mean(inside)) if inside else "-"
+        line(name, form, float(np.median(ratios)) if ratios else "-", len(inside), share)
+    values = [score.value for score in scores]
+    line("score", "fixed", float(np.median(values)), len(values),
+         float(np.mean([score.high == 100 for score in scores])))  # fmt: skip
+    line("lowest score", min(values))
+
+
+COMMANDS = {
+    "embedded": embedded,
+    "diabetes130": diabetes130,
+    "evaluation": evaluation,
+    "intervals": intervals,
+}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](*sys.argv[2:])

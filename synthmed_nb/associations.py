@@ -8,15 +8,15 @@ __all__ = ['KEPT_LEVELS', 'MOST_DENSE', 'FEW_CELLS', 'TRIPLES', 'COARSE', 'paper
 
 # %% ../nbs/42_associations.ipynb #imports
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
-from .bars import nice
+from .bars import blur_step
 from .cells import Cells
-from .columns import SMALLEST_COUNT
 from .distances import correlations, pair_distances, ten_bins
 
 # %% ../nbs/42_associations.ipynb #coded
@@ -75,13 +75,17 @@ class Grams:
             for t in tables
         ]
         self.dense = self.starts[-1] <= MOST_DENSE
-        self.hot = [self._one_hot(places) for places in self.places]
         self.members = sparse.csr_array(
             (
                 np.ones(self.starts[-1]),
                 (np.arange(self.starts[-1]), np.repeat(range(len(sizes)), sizes)),
             )
         )
+
+    @cached_property
+    def hot(self) -> list[np.ndarray | sparse.csr_array]:
+        """The cells of each table's records, one-hot, shape (n, cells)."""
+        return [self._one_hot(places) for places in self.places]
 
     def _one_hot(self, places: np.ndarray) -> np.ndarray | sparse.csr_array:
         rows = np.repeat(np.arange(len(places)), places.shape[1])
@@ -172,6 +176,7 @@ class Pairs:
         values = [[cells.numbers[names[i]][t] for i in self.numeric] for t in tables]
         self.values = [np.column_stack(x) if x else None for x in values]
         self.ranks = [None if x is None else _ranks(x) for x in self.values]
+        self.known = [[np.unique(c[~np.isnan(c)]) for c in _columns(x)] for x in self.values]
 
     def summed(self, table: int, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Shares of all cells and correlations of all numbers of a weighted table."""
@@ -184,11 +189,14 @@ class Pairs:
         return found
 
     def _paper_places(self, table: int, weights: np.ndarray) -> np.ndarray:
-        """Cells of the paper form between the extremes of the records that have a weight."""
-        places, drawn = self.paper.places[table].copy(), weights > 0
-        for column, values in zip(self.numeric, _columns(self.values[table]), strict=True):
-            seen = values[drawn & ~np.isnan(values)]
-            edges = np.histogram_bin_edges(seen if len(seen) else np.zeros(1), bins=10)
+        """Cells of the paper form between the extremes of the values that were drawn.
+
+        The first value is drawn when the first record is, and so on, whoever holds it.
+        """
+        places, columns = self.paper.places[table].copy(), _columns(self.values[table])
+        for column, values, known in zip(self.numeric, columns, self.known[table], strict=True):
+            seen = known[weights[: len(known)] > 0]
+            edges = np.histogram_bin_edges(seen[[0, -1]] if len(seen) else np.zeros(1), bins=10)
             codes = np.clip(np.searchsorted(edges, values, "right"), 1, 11)
             places[:, column] = self.paper.starts[column] + codes
         return places
@@ -242,7 +250,7 @@ def told_associations(pairs: Pairs, found: dict, people: int) -> np.ndarray:
         people: patients of the real table.
     """
     told, starts = pairs.associations(found), pairs.fixed.starts
-    step = min(nice(SMALLEST_COUNT / people), 1.0)
+    step = blur_step(people) / 100
     for i, j in combinations(range(len(told)), 2):
         block = found["fixed"][starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
         block = block if pairs.fixed.dense else block.toarray()

@@ -119,7 +119,7 @@ def coarse(share: float, patients: int) -> float:
         share: in [0, 1].
         patients: of how many, at least 1.
     """
-    step = min(max(nice(SMALLEST_COUNT / patients), 1e-4), 1.0)
+    step = blur_step(patients) / 100
     return round(float(max(np.floor(share / step + 0.5), share > 0) * step), 4)
 
 # %% ../nbs/05_bars.ipynb #bins

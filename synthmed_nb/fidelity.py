@@ -356,7 +356,7 @@ def fidelity(
     say(0.9, "figures")
     whole = Cells.of([train, synthetic], schema)
     owners = [units_of(table, schema) for table in (train, synthetic)]
-    people = [int(u.max(initial=-1)) + 1 for u in (owners[0], units[-1])]
+    people = [int(u.max(initial=-1)) + 1 for u in (units[0], units[-1])]
     paper = {"paper shape": float(shape_errors(whole, names).mean())}
     paper["paper"] = float(of_pairs(trend_errors(whole, names)).mean())
     all_found = [found] if near is None else [found, near]
@@ -366,7 +366,7 @@ def fidelity(
     headline = {"columns": shown["Shape", "fixed"], "pairs": shown["Trend", "fixed"]}
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     return Fidelity(
-        score=score_of(found, headline, *seen["XGBoost"]),
+        score=score_of(found, headline, *seen["XGBoost"], min(people)),
         measures=[*told, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
         columns=column_fidelities(whole, schema, owners[0]),

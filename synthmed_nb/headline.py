@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from .associations import TRIPLES
+from .bars import blurred
 from .companions import About, Measure, Resampled, companions, ratio_of
 from .detection import Detection, Told
 
@@ -100,14 +101,19 @@ class Score(BaseModel, frozen=True, extra="forbid"):
 
 
 def score_of(
-    found: Resampled, shown: dict[str, Measure], seen: Detection, told: Sequence[Told]
+    found: Resampled,
+    shown: dict[str, Measure],
+    seen: Detection,
+    told: Sequence[Told],
+    people: int,
 ) -> Score:
-    """The score from the errors of columns and pairs and from a detection.
+    """The score from the errors of columns and pairs and from a detection; ends go outwards.
 
     Args:
         found: errors with their draws.
         shown: "columns" and "pairs": Shape and Trend in fixed form, as they are shown.
         seen, told: what XGBoost found.
+        people: patients of the smaller of the real tables.
     """
 
     def reached(own: np.ndarray | float, floor: np.ndarray | float) -> np.ndarray:
@@ -124,7 +130,8 @@ def score_of(
     spread = own.variance + (floor.variance if floor else 0.0)
     spread = np.sqrt(drawn.var(ddof=1) + 200**2 * spread) / 3
     value = float(np.mean(list(parts.values())))
-    ends = [round(min(max(value + s * 1.96 * spread, 0.0), 100.0), 2) for s in (-1, 1)]
+    low, high = max(value - 1.96 * spread, 0.0), min(value + 1.96 * spread, 100.0)
+    ends = blurred(low, people, how=np.floor), min(blurred(high, people, how=np.ceil), 100.0)
     parts = {name: round(part, 2) for name, part in parts.items()}
     facts = {"floor": None, "sentence": NO_FLOOR} if floor is None else {}
     return Score(value=round(value, 2), low=ends[0], high=ends[1], parts=parts, **facts)
@@ -138,6 +145,6 @@ def detection_measure(seen: Detection, told: Sequence[Told]) -> Measure:
     if len(told) > 1:
         own, floor = told[1:]
         spread = np.sqrt(own.variance / own.auc**2 + floor.variance / floor.auc**2)
-        values |= ratio_of(own.auc, floor.auc, float(spread))
+        values |= ratio_of(own.auc, floor.auc, float(1.96 * spread))
     facts = {"family": "detection", "form": "fixed", "unit": "AUC", "best": "low"}
     return Measure(name=f"C2ST, {seen.detector}", **facts, **values)

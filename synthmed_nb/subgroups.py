@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PROTECTED', 'MOST_COLUMNS', 'MOST_LEVELS', 'MOST_GROUPS', 'GROUP_PATIENTS', 'GROUP_FLOOR', 'GROUP_ROWS',
-           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'WIDER', 'RATIO',
-           'protected_columns', 'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics',
-           'weighted_errors', 'ratio_interval', 'told_ratio', 'GroupFidelity', 'group_errors', 'missing_group_sentence',
-           'subgroups']
+           'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'protected_columns',
+           'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics', 'weighted_errors',
+           'GroupFidelity', 'group_errors', 'missing_group_sentence', 'subgroups']
 
 # %% ../nbs/52_subgroups.ipynb #imports
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -19,10 +19,10 @@ import pandas as pd
 from pydantic import BaseModel
 from scipy import sparse
 
-from .bars import bin_labels, blurred, grid, nice, patients_per_cell
+from .bars import bin_labels, blur_step, blurred, coarse, grid, patients_per_cell
 from .cells import Cells, check_tables, units_of
-from .columns import SMALLEST_COUNT, Column, InputError, words
-from .companions import draws
+from .columns import Column, InputError, words
+from .companions import draws, log_margin, ratio_of
 from .diversity import compact, one_record_each, states
 from .schema import Schema
 from .scores import weighted_auc
@@ -221,40 +221,6 @@ def weighted_errors(
         errors = errors + 50 * np.array(gaps)
     return errors / len(sets)
 
-# %% ../nbs/52_subgroups.ipynb #ratio
-WIDER = 1.13
-RATIO = ("ratio", "ratio_low", "ratio_high")
-
-
-def ratio_interval(draws_of: np.ndarray) -> tuple[float, float, float]:
-    """Ratio of two errors with its 95 % interval.
-
-    Args:
-        draws_of: errors of S and of H, shape (2, 1 + replicates), positive; the estimate first.
-
-    Returns:
-        Ratio, low, high, all positive.
-    """
-    logs = np.log(draws_of[0] / draws_of[1])
-    reach = 1.96 * WIDER * logs[1:].std(ddof=1)
-    return tuple(float(np.exp(logs[0] + k * reach)) for k in (0, -1, 1))
-
-
-def told_ratio(found: Sequence[float], floor: float, patients: int, parts: int) -> tuple:
-    """A ratio and its interval as coarse as the floor is told, the ends outwards.
-
-    Args:
-        found: ratio, low, high.
-        floor: as it is told, in percent; if that is 0, nothing can be told.
-        patients: real ones in the group.
-        parts: errors that the floor is the mean of.
-    """
-    if floor <= 0:
-        return None, None, None
-    step = max(nice(100 * SMALLEST_COUNT / (patients * parts) / floor), 0.01)
-    places = (np.round(found[0] / step), np.floor(found[1] / step), np.ceil(found[2] / step))
-    return tuple(round(float(place * step), 2) for place in places)
-
 # %% ../nbs/52_subgroups.ipynb #result
 class GroupFidelity(BaseModel, frozen=True, extra="forbid"):
     """One group of patients: S's group against T's, beside H's group in the place of S's.
@@ -308,7 +274,7 @@ def group_errors(
     units: list[np.ndarray],
     rng: np.random.Generator,
 ) -> dict[str, float | None]:
-    """Errors and ratio of one group, not yet rounded; the numbers of a `GroupFidelity`.
+    """Errors and ratio of one group, fit to be shown; fields of a `GroupFidelity`.
 
     Args:
         coded: columns of T, S, H as states.
@@ -327,11 +293,17 @@ def group_errors(
     picked = [np.sort(rng.choice(r, min(k, GROUP_ROWS), replace=False)) for r, k in sides]
     used = [x[: len(picked)] for x in (coded, units)]
     shape, pairs = _errors_of(used[0], picked, used[1], rng)
-    found = {"shape": shape[0, 0], "pairs": pairs[0, 0]}
+    people = [min(len(np.unique(who[r])), GROUP_ROWS) for r, who in zip(rows, units, strict=True)]
+    sizes, found = (people[0], min(people)), {}
+    parts = {"shape": len(coded[0]), "pairs": max(math.comb(len(coded[0]), 2), 1)}
+    for name, errors in (("shape", shape), ("pairs", pairs)):
+        found[name] = blurred(errors[0, 0], sizes[0], parts[name])
+        if floor:
+            found[f"{name}_floor"] = blurred(errors[1, 0], sizes[1], parts[name])
     if floor:
-        found |= {"shape_floor": shape[1, 0], "pairs_floor": pairs[1, 0]}
-        if pairs.min() > 1e-6:
-            found |= dict(zip(RATIO, ratio_interval(pairs), strict=True))
+        steps = tuple(blur_step(size, parts["pairs"]) for size in sizes)
+        reach = log_margin(*pairs[:, 1:])
+        found |= ratio_of(found["pairs"], found["pairs_floor"], reach, steps)
     return found
 
 # %% ../nbs/52_subgroups.ipynb #missing
@@ -387,28 +359,18 @@ def subgroups(
     chosen, names = protected_columns(train, schema, groups), schema.modelled[:GROUP_COLUMNS]
     cells, units = Cells.of(tables, schema), [units_of(table, schema) for table in tables]
     coded, people = states(cells, names, units[0]), int(units[0].max()) + 1
-    pairs, found = max(len(names) * (len(names) - 1) // 2, 1), []
     part = 1 / (people * np.bincount(units[0])[units[0]])  # of all patients, that a record is
+    found = []
     for i, split in enumerate(splits(cells, schema, chosen, units[0])):
         for code, label in enumerate(split.labels, start=1):
             rows = [np.flatnonzero(codes == code) for codes in split.codes]
             rng = np.random.default_rng([seed, 52, i, code])
-            errors = group_errors(coded, rows, units, rng)
-            inside = [len(np.unique(who[r])) for who, r in zip(units, rows, strict=True)]
-            for name in [n for n in errors if not n.startswith("ratio")]:
-                real = min(inside) if name.endswith("floor") else inside[0]
-                errors[name] = blurred(errors[name], real, pairs if "pairs" in name else len(names))
-            if "ratio" in errors:
-                three = [errors[name] for name in RATIO]
-                three = told_ratio(three, errors["pairs_floor"], min(inside), pairs)
-                errors |= dict(zip(RATIO, three, strict=True))
-            fields = dict.fromkeys(GroupFidelity.model_fields) | {
-                k: v if v is None else round(float(v), 2) for k, v in errors.items()
-            }
+            fields = dict.fromkeys(GroupFidelity.model_fields)
+            fields |= group_errors(coded, rows, units, rng)
             fields |= {"column": split.column, "group": label}
-            fields["share"] = round(blurred(round(100 * part[rows[0]].sum(), 9), people) / 100, 4)
+            fields["share"] = coarse(round(part[rows[0]].sum(), 11), people)
             fields["share_synthetic"] = round(len(rows[1]) / len(synthetic), 4)
-            lacking = inside[1] < GROUP_FLOOR
+            lacking = len(np.unique(units[1][rows[1]])) < GROUP_FLOOR
             worst = np.inf if lacking else fields["ratio"] or 0.0
             found.append((-worst, GroupFidelity(**fields)))
     return [group for _, group in sorted(found, key=lambda pair: pair[0])]

@@ -71,6 +71,12 @@ def second(real):
     return evaluate(*real, patients(600, 2), SCHEMA)
 
 
+@pytest.fixture(scope="module")
+def large():
+    """The fidelity of an independent real sample, where the steps of rounding are small."""
+    return fidelity(patients(3_000, 0), patients(1_500, 1), patients(3_000, 2), SCHEMA)
+
+
 def test_identical_tables_have_no_error(real):
     train, holdout = real
     result = fidelity(train, holdout, train.copy(), SCHEMA)
@@ -78,11 +84,8 @@ def test_identical_tables_have_no_error(real):
     assert len(errors) >= 10
     for measure in errors:
         assert measure.value == 0
-        assert measure.floor > 0 or measure.name in (
-            "rule violations",
-            "missing patterns",
-            "Wasserstein",  # its step is wide
-        )
+        coarse = ("rule violations", "missing patterns", "Wasserstein")
+        assert measure.floor > 0 or measure.name in coarse
     assert result.score.parts["columns"] == result.score.parts["pairs"] == 100
     assert np.array(result.pairs.error).max() == 0
     both = result.pairs.association_real, result.pairs.association_synthetic
@@ -96,15 +99,15 @@ def test_identical_tables_have_no_error(real):
 # controls
 
 
-def test_a_second_real_sample_sits_at_its_floor(second):
-    """Every ratio holds 1 in its interval; a few of these 95 % intervals may miss by chance."""
-    result = second.fidelity
-    assert result.score.low < result.score.value <= result.score.high >= 98
-    told = [m for m in result.measures if m.ratio_low is not None]
-    assert len(told) >= 15
+def test_a_second_real_sample_sits_at_its_floor(large):
+    """Every ratio holds 1 in its interval; one of these 95 % intervals may miss by chance."""
+    assert large.score.low < large.score.value <= large.score.high
+    assert large.score.value > 98
+    told = [m for m in large.measures if m.ratio_low is not None]
+    assert len(told) >= 18
     missed = [m for m in told if not m.ratio_low <= 1 <= m.ratio_high]
-    assert len(missed) <= 2, missed
-    for seen in result.detections:
+    assert len(missed) <= 1, missed
+    for seen in large.detections:
         assert seen.auc_low < 0.55 and abs(seen.floor_auc - 0.5) < 0.08
 
 

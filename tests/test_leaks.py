@@ -241,7 +241,7 @@ def leaves(result, path=""):
     ("name", "value"), [("ward", "x"), ("ward", None), ("age", 99.0), ("age", None)]
 )
 def test_no_error_can_be_solved_for_a_small_count(name, value, monkeypatch):
-    """S is known. From 1 to 10 patients of a kind, no number may take more than one step."""
+    """S is known. From 1 to 10 patients of a kind a number takes at most one step, an end two."""
     facts = {"auc": 0.5, "auc_low": 0.5, "auc_high": 0.5, "score": 1, "clues": []}
     same = fidelity.Detection(detector="none", **facts, scores_real=[], scores_synthetic=[])
     told = Told(0.5, 0.0, (), [])
@@ -263,13 +263,16 @@ def test_no_error_can_be_solved_for_a_small_count(name, value, monkeypatch):
         found.append(leaves(result.model_dump()))
     *found, many = found
     for path in found[0]:
-        ends = ("low", "high", "ratio", "ratio_low", "ratio_high")
-        if path.startswith("/score/") or path.rpartition("/")[2] in ends:
-            continue  # made of numbers that are shown themselves, and of spreads
-        if "/real/" not in path:  # cells are hidden, not rounded: see shown_cells
-            seen = [result[path] for result in found]
-            assert len(set(map(str, seen))) <= 2, (path, seen)
-    assert found[0] != many  # sixty are seen
+        if path == "/score/value":  # says nothing that its parts do not say
+            for result in (*found, many):
+                parts = [told for key, told in result.items() if key.startswith("/score/parts/")]
+                assert len(parts) == 3 and abs(result[path] - np.mean(parts)) < 0.01
+        elif "/real/" not in path:  # cells are hidden, not rounded: see shown_cells
+            seen = {str(result[path]) for result in found}
+            end = path.endswith(("low", "high"))  # moves with its value and with its spread
+            assert len(seen) <= 2 + end, (path, seen)
+    shape = next(path for path, told in many.items() if told == "Shape").replace("name", "value")
+    assert found[0][shape] < many[shape]  # sixty are seen
 
 
 def test_a_class_of_few_patients_has_no_auc():
