@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .columns import few
 from .croissant import OPEN, TITLE, File, citation, croissant, made_with
-from .plots import printable
+from .faces import printable
 from .schema import Schema
 from .tables import file_sha256, write_text
 

@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pydantic import BaseModel
 
+from .faces import printable
+
 from synthmed_nb.plots import (  # isort: skip
     ERRORS, HOUSE, INK, LIMIT, REAL, SIGNED, SYNTHETIC, WIDTH, as_dict, canvas, dumbbells,
-    hatched, heat, interval, key, label, legend, names_on_y, number, printable, ratio_axis,
+    hatched, heat, interval, key, label, legend, names_on_y, number, ratio_axis,
 )  # fmt: skip
 
 # %% ../nbs/61_fidelity_figures.ipynb #measures-forest

@@ -7,19 +7,19 @@ __all__ = ['SHORT', 'NAME', 'text', 'paragraph', 'heading', 'bullets', 'number',
            'table', 'figure', 'cards', 'facts', 'badge']
 
 # %% ../nbs/65_markup.ipynb #imports
-import html
 from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
 from .bars import safe_share
 from .columns import SMALLEST_COUNT
-from .plots import Html, image, printable
+from .faces import cell, printable
+from .plots import Html, image
 
 # %% ../nbs/65_markup.ipynb #text
 def text(value: object, width: int = 400) -> str:
     """Any value as one line of harmless HTML text, at most `width` characters of it."""
-    return html.escape(printable(value, width))
+    return cell(value, width)
 
 
 def paragraph(*sentences: str, kind: str = "") -> Html:
@@ -105,7 +105,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]])
     )
     body = (
         f'<tr><th scope="row">{first}</th>'
-        + "".join(f"<td{side}>{cell}</td>" for cell, side in zip(rest, sides[1:], strict=True))
+        + "".join(f"<td{side}>{value}</td>" for value, side in zip(rest, sides[1:], strict=True))
         + "</tr>"
         for first, *rest in rows
     )

@@ -8,8 +8,9 @@ __all__ = ['ADVICE', 'Rule', 'matrix', 'matrix_table']
 # %% ../nbs/67_regulators.ipynb #imports
 from pydantic import BaseModel
 
+from .faces import printable
 from .markup import between, chance, number, table
-from .plots import Html, printable
+from .plots import Html
 
 # %% ../nbs/67_regulators.ipynb #rule
 class Rule(BaseModel, frozen=True, extra="forbid"):

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
+from .faces import printable
 from synthmed_nb.plots import (
     HOLDOUT,
     HOUSE,
@@ -30,7 +31,6 @@ from synthmed_nb.plots import (
     legend,
     names_on_y,
     number,
-    printable,
     ratio_axis,
 )
 

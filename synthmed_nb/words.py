@@ -16,8 +16,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from .faces import printable
 from .markup import badge, between, chance, number, share, text
-from .plots import Html, printable
+from .plots import Html
 from .utility_figures import METRICS
 
 # %% ../nbs/66_words.ipynb #light
