@@ -326,18 +326,18 @@ def _check_balance(schema: Schema, balanced: pd.DataFrame | None, balance: str |
 
 def _fairness(
     tables: Sequence[pd.DataFrame], schema: Schema, names: Sequence[str], seed: int
-) -> tuple[list[tuple[Fairness, float]], str]:
-    """Rows of T, S, H, and the class of the cases; or no rows, and why."""
+) -> tuple[list[tuple[Fairness, float]], str | None, str | None]:
+    """Rows of T, S, H; the class of the cases, None without rows; and why there are none."""
     if schema.target is None or schema.target in schema.numeric or len(schema.modelled) < 2:
-        return [], "the table has no target with classes"
+        return [], None, "the table has no target with classes"
     targets, classes = target_codes(list(tables), schema)
     known = [np.flatnonzero(y >= 0) for y in targets]
     if classes < 2:
-        return [], "the target has one class"
+        return [], None, "the target has one class"
     people = [units_of(table.iloc[rows], schema) for table, rows in zip(tables, known, strict=True)]
     sides = [(targets[i][known[i]], people[i]) for i in (0, 2)]
     if (event := event_class(sides, classes)) is None:
-        return [], "no two groups have cases: no class and its rest have 11 patients each"
+        return [], None, "no two groups have cases: no class and its rest have 11 patients each"
     targets = [(y == event).astype(int) for y in targets]
     holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
     units = people[2]
@@ -345,15 +345,17 @@ def _fairness(
     scored = [scored_groups(s, s.codes[2][known[2]], y, units) for s in groups]
     scored = [s for s in scored if len(s.labels) > 1]
     if not scored:
-        return [], (
+        why = (
             f"no two groups of a column have {SCORED_PATIENTS} patients in the holdout, "
             f"{SCORED_SIDE} cases and {SCORED_SIDE} others"
         )
+        return [], None, why
     n, told = min(len(known[0]), len(known[1]) or len(known[0]), TRAINING_ROWS), []
     for table, rows, answers in zip(tables[:2], known[:2], targets[:2], strict=True):
         some = np.sort(np.random.default_rng([seed, 55]).permutation(rows)[:n])
         told.append(said_by_blocks(table.iloc[some], answers[some], holdout, schema, seed))
-    return fairness_gaps(y, units, told, scored, seed), class_name(tables[0], schema, event)
+    rows = fairness_gaps(y, units, told, scored, seed)
+    return rows, class_name(tables[0], schema, event), None
 
 # %% ../nbs/53_bias.ipynb #bias
 def bias(
@@ -396,8 +398,8 @@ def bias(
     say(0.2 / whole, "groups of patients")
     faithful = subgroups(*tables, schema, groups=names, seed=seed)
     say(0.5 / whole, "models by group")
-    rows, why = _fairness([tables[0], tables[2], tables[1]], schema, names, seed)
-    told = fairness_sentence(rows) if rows else group_sentence(why, faithful)
+    rows, event, why = _fairness([tables[0], tables[2], tables[1]], schema, names, seed)
+    told = group_sentence(why, faithful) if why else fairness_sentence(rows)
     second = None
     if balanced is not None:
         second = bias(
@@ -410,7 +412,7 @@ def bias(
         diversity=diverse,
         groups=faithful,
         fairness=[row for row, _ in rows],
-        event=why if rows else None,
+        event=event,
         worst=missing_group_sentence(faithful, len(tables[2])) or told,
         balanced=second,
         balance=balance,
