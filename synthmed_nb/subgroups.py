@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROTECTED', 'MOST_COLUMNS', 'MOST_LEVELS', 'MOST_GROUPS', 'GROUP_PATIENTS', 'GROUP_FLOOR', 'GROUP_ROWS',
            'GROUP_COLUMNS', 'GROUP_REPLICATES', 'METRICS', 'SCORED_PATIENTS', 'SCORED_SIDE', 'protected_columns',
-           'Split', 'split_groups', 'splits', 'Scored', 'scored_groups', 'group_metrics', 'weighted_errors',
+           'Split', 'split_groups', 'splits', 'ScoredGroups', 'scored_groups', 'group_metrics', 'weighted_errors',
            'GroupFidelity', 'group_errors', 'missing_group_sentence', 'subgroups']
 
 # %% ../nbs/52_subgroups.ipynb #imports
@@ -121,7 +121,7 @@ def splits(cells: Cells, schema: Schema, names: Sequence[str], units: np.ndarray
 
 # %% ../nbs/52_subgroups.ipynb #able
 @dataclass(frozen=True)
-class Scored:
+class ScoredGroups:
     """The groups of one column that can be scored in the holdout.
 
     Attributes:
@@ -137,7 +137,9 @@ class Scored:
     people: np.ndarray = field(repr=False)
 
 
-def scored_groups(split: Split, codes: np.ndarray, y: np.ndarray, units: np.ndarray) -> Scored:
+def scored_groups(
+    split: Split, codes: np.ndarray, y: np.ndarray, units: np.ndarray
+) -> ScoredGroups:
     """Groups of a split with enough holdout patients on both sides.
 
     Args:
@@ -155,7 +157,7 @@ def scored_groups(split: Split, codes: np.ndarray, y: np.ndarray, units: np.ndar
             labels.append(label)
             rows.append(here)
             people.append([cases, others, everyone])
-    return Scored(split.column, labels, rows, np.array(people).reshape(-1, 3).T)
+    return ScoredGroups(split.column, labels, rows, np.array(people).reshape(-1, 3).T)
 
 # %% ../nbs/52_subgroups.ipynb #metrics
 def group_metrics(
