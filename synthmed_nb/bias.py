@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from scipy.stats import norm
 
 from .bars import in_steps, nice
-from .cells import Cells, check_tables, units_of
+from .cells import Cells, check_tables, chosen, units_of
 from .columns import InputError
 from .companions import draws
 from .diversity import Diversity, diversity
@@ -352,7 +352,7 @@ def _fairness(
         return [], None, why
     n, told = min(len(known[0]), len(known[1]) or len(known[0]), TRAINING_ROWS), []
     for table, rows, answers in zip(tables[:2], known[:2], targets[:2], strict=True):
-        some = np.sort(np.random.default_rng([seed, 55]).permutation(rows)[:n])
+        some = rows[chosen(len(rows), n, np.random.default_rng([seed, 55]))]
         told.append(said_by_blocks(table.iloc[some], answers[some], holdout, schema, seed))
     rows = fairness_gaps(y, units, told, scored, seed)
     return rows, class_name(tables[0], schema, event), None

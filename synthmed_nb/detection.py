@@ -21,7 +21,7 @@ from xgboost import XGBClassifier
 
 from .associations import fixed_codes
 from .bars import shares
-from .cells import Cells
+from .cells import Cells, chosen
 
 # %% ../nbs/45_detection.ipynb #constants
 DETECTION_ROWS = 20_000
@@ -255,7 +255,7 @@ def detection(
     given, rng, found = to(cells), np.random.default_rng([seed, 2]), []
     for table in range(1, len(units)):
         n = min(len(units[0]), len(units[table]), DETECTION_ROWS)
-        rows = [np.sort(rng.choice(len(units[t]), n, replace=False)) for t in (0, table)]
+        rows = [chosen(len(units[t]), n, rng) for t in (0, table)]
         people = [units[t][r] for t, r in zip((0, table), rows, strict=True)]
         found.append((detect(detector, given, rows, people, seed, table), people))
     first, people = found[0]

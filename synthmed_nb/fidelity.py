@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 
 from .associations import Pairs, Triples, of_pairs, told_associations, trend_errors
 from .bars import blurred, coarse, grid, patients_per_cell, shown_cells
-from .cells import Cells, check_tables, units_of
+from .cells import Cells, check_tables, chosen, units_of
 from .companions import Measure, Resampled, resample
 from .detection import Detection, detection, for_linear
 from .headline import Score, detection_measure, measures, score_of
@@ -52,7 +52,7 @@ def cut(table: pd.DataFrame, rows: int, rng: np.random.Generator) -> pd.DataFram
     """At most so many records of a table, chosen by chance, in their order."""
     if len(table) <= rows:
         return table
-    return table.iloc[np.sort(rng.choice(len(table), rows, replace=False))]
+    return table.iloc[chosen(len(table), rows, rng)]
 
 
 def four_tables(

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from scipy import sparse
 
 from .bars import bin_labels, blur_step, blurred, coarse, grid, patients_per_cell
-from .cells import Cells, check_tables, units_of
+from .cells import Cells, check_tables, chosen, units_of
 from .columns import Column, InputError, words
 from .companions import draws, log_margin, ratio_of
 from .diversity import compact, one_record_each, states
@@ -208,9 +208,9 @@ def weighted_errors(
     stacked = np.ascontiguousarray(np.concatenate(weights, axis=1).T, dtype=np.float32)
     totals = [part.sum(axis=1) for part in weights]
     ends, errors = np.arange(len(stacked) + 1), 0.0
-    for chosen in sets:
+    for together in sets:
         cells = [np.zeros(len(side[0]), dtype=np.int64) for side in sides]
-        for i in chosen:
+        for i in together:
             width = 1 + max(int(side[i].max(initial=0)) for side in sides)
             cells = [cell * width + side[i] for cell, side in zip(cells, sides, strict=True)]
         cells, size = compact(cells, 20_000)
@@ -292,7 +292,7 @@ def group_errors(
     floor = n >= GROUP_FLOOR
     sides = [(rows[0], len(rows[0])), (alone[0], n), (alone[1], n)]
     sides = sides if floor else [(r, len(r)) for r in rows[:2]]
-    picked = [np.sort(rng.choice(r, min(k, GROUP_ROWS), replace=False)) for r, k in sides]
+    picked = [r[chosen(len(r), min(k, GROUP_ROWS), rng)] for r, k in sides]
     used = [x[: len(picked)] for x in (coded, units)]
     shape, pairs = _errors_of(used[0], picked, used[1], rng)
     people = [min(len(np.unique(who[r])), GROUP_ROWS) for r, who in zip(rows, units, strict=True)]
@@ -358,12 +358,12 @@ def subgroups(
         schema, train=train, holdout=holdout, synthetic=synthetic
     )
     tables = [train, synthetic, holdout]
-    chosen, names = protected_columns(train, schema, groups), schema.modelled[:GROUP_COLUMNS]
+    wanted, names = protected_columns(train, schema, groups), schema.modelled[:GROUP_COLUMNS]
     cells, units = Cells.of(tables, schema), [units_of(table, schema) for table in tables]
     coded, people = states(cells, names, units[0]), int(units[0].max()) + 1
     part = 1 / (people * np.bincount(units[0])[units[0]])  # of all patients, that a record is
     found = []
-    for i, split in enumerate(splits(cells, schema, chosen, units[0])):
+    for i, split in enumerate(splits(cells, schema, wanted, units[0])):
         for code, label in enumerate(split.labels, start=1):
             rows = [np.flatnonzero(codes == code) for codes in split.codes]
             rng = np.random.default_rng([seed, 52, i, code])

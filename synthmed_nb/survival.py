@@ -18,7 +18,7 @@ from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import SurvfuncRight
 
 from .bars import nice
-from .cells import category_codes, numbers, units_of
+from .cells import category_codes, chosen, numbers, units_of
 from .coefficients import Term, choose_terms, design, independent
 from .columns import SMALLEST_COUNT, InputError
 from .companions import draws
@@ -266,7 +266,7 @@ def _ranked(parts: Sequence[Followed], schema: Schema, names: tuple[str, str], s
     n = min(len(parts[0].time), len(parts[2].time), COX_ROWS)
     sizes = (n, TEST_ROWS, n)
     train, test, other = (
-        one.at(np.sort(np.random.default_rng([seed, 7]).permutation(len(one.time))[:size]))
+        one.at(chosen(len(one.time), size, np.random.default_rng([seed, 7])))
         for one, size in zip(parts, sizes, strict=True)
     )
     columns = [name for name in schema.modelled if name not in names]

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from .bars import safe_count
-from .cells import check_tables, units_of
+from .cells import check_tables, chosen, units_of
 from .coefficients import Coefficients, coefficients
 from .columns import InputError
 from synthmed_nb.learners import (
@@ -217,7 +217,7 @@ def _known(
 
 def _some(table: pd.DataFrame, y: np.ndarray, most: int, seed: int):
     """At most `most` records, in their order, and their targets."""
-    some = np.sort(np.random.default_rng([seed, 3]).permutation(len(table))[:most])
+    some = chosen(len(table), most, np.random.default_rng([seed, 3]))
     return table.iloc[some], y[some]
 
 
