@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from scipy import sparse
 
 from .bars import bin_labels, blur_step, blurred, coarse, grid, patients_per_cell
-from .cells import Cells, check_tables, chosen, units_of
+from .cells import Cells, check_tables, chosen, one_record_each, units_of
 from .columns import Column, InputError, words
 from .companions import draws, log_margin, ratio_of
-from .diversity import compact, one_record_each, states
+from .diversity import compact, states
 from .schema import Schema
 from .scores import weighted_auc
 
