@@ -36,7 +36,6 @@ from synthmed_nb.marginals import (
     column_fidelity,
     rare_levels,
     shape_errors,
-    wasserstein,
 )
 from .missingness import Gaps, Missingness, missingness
 from .neighbors import RecordSpace
@@ -285,12 +284,14 @@ def pair_fidelity(pairs: Pairs, people: int) -> PairFidelity:
     )
 
 # %% ../nbs/55_fidelity.ipynb #columns
-def column_fidelities(cells: Cells, schema: Schema, units: np.ndarray) -> list[ColumnFidelity]:
-    """What is shown of each column of tables 0 and 1; `units` are the patients of table 0."""
+def column_fidelities(
+    cells: Cells, schema: Schema, owners: Sequence[np.ndarray]
+) -> list[ColumnFidelity]:
+    """What is shown of each column of tables 0 and 1; `owners` are the patients of both."""
     names = schema.modelled
     ladders = Ladders.of(cells, names)
-    moved = {name: wasserstein(ladders, name) for name in names}
-    return [column_fidelity(cells, schema.column(name), units, moved[name]) for name in names]
+    apart = ladders.apart(*(ladders.summed(t, np.ones(len(o))) for t, o in enumerate(owners)))
+    return [column_fidelity(cells, schema.column(n), owners[0], apart[n][1]) for n in names]
 
 # %% ../nbs/55_fidelity.ipynb #caps
 def caps(tables: dict[str, int], used: Sequence[int], names: Sequence[str]) -> list[str]:
@@ -366,7 +367,7 @@ def fidelity(
         score=score_of(found, headline, *seen["XGBoost"], min(people)),
         measures=[*told, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
-        columns=column_fidelities(whole, schema, owners[0]),
+        columns=column_fidelities(whole, schema, owners),
         pairs=pair_fidelity(pairs, people[0]),
         missingness=gaps,
         density=density(cells, units[0]),
