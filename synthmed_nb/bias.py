@@ -339,16 +339,13 @@ def _fairness(
     if (event := event_class(sides, classes)) is None:
         return [], None, "no two groups have cases: no class and its rest have 11 patients each"
     targets = [(y == event).astype(int) for y in targets]
-    holdout, y = tables[2].iloc[known[2]], targets[2][known[2]]
-    units = people[2]
+    holdout, y, units = tables[2].iloc[known[2]], targets[2][known[2]], people[2]
     groups = splits(Cells.of(tables, schema), schema, names, units_of(tables[0], schema))
     scored = [scored_groups(s, s.codes[2][known[2]], y, units) for s in groups]
     scored = [s for s in scored if len(s.labels) > 1]
     if not scored:
-        why = (
-            f"no two groups of a column have {SCORED_PATIENTS} patients in the holdout, "
-            f"{SCORED_SIDE} cases and {SCORED_SIDE} others"
-        )
+        sides = f"{SCORED_SIDE} cases and {SCORED_SIDE} others"
+        why = f"no two groups of a column have {SCORED_PATIENTS} patients in the holdout, {sides}"
         return [], None, why
     n, told = min(len(known[0]), len(known[1]) or len(known[0]), TRAINING_ROWS), []
     for table, rows, answers in zip(tables[:2], known[:2], targets[:2], strict=True):
