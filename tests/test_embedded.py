@@ -1,15 +1,12 @@
 """The embedded table at its defaults: what the package claims of itself, on real patients."""
 
 import pytest
-import torch
 
 from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
 
 
 @pytest.fixture(scope="module")
 def whole():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     patients = datasets.load_nhanes()
     with pytest.warns(UserWarning, match="respondent_id"):
         schema = Schema.detect(patients, target="diabetes")
@@ -17,7 +14,6 @@ def whole():
     synthetic = Synthesizer(schema, seed=0).fit(train).sample(len(train), seed=1)
     found = evaluate(train, holdout, synthetic, schema, seed=0)
     yield found, audit(train, holdout, reference, synthetic, schema, seed=0), holdout, reference
-    torch.set_num_threads(threads)
 
 
 def test_the_split_leaves_the_audit_about_a_thousand_patients_a_side(whole):
