@@ -140,6 +140,7 @@ def kaplan_meier(one: Followed, grid: np.ndarray, *, real: bool) -> Curve:
     place = np.searchsorted(found.surv_times, grid, "right")
     share = np.r_[1.0, found.surv_prob][place]
     error = np.nan_to_num(np.r_[0.0, found.surv_prob_se][place])  # of a curve that is at 0
+    error = error * np.sqrt(len(one.time) / len(last))
     inner = np.clip(share, 1e-9, 1 - 1e-9)
     margin = 1.96 * error / (inner * np.abs(np.log(inner)))
     ends = share ** np.exp(margin), share ** np.exp(-margin)
@@ -290,7 +291,8 @@ def survival_of(
     train, holdout, synthetic = parts
     grid = time_grid(last_times(train))
     real, held = (kaplan_meier(one, grid, real=True) for one in (train, holdout))
-    horizon = min(real.times[-1], held.times[-1])
+    drawn = kaplan_meier(synthetic, grid, real=False)
+    horizon = min(curve.times[-1] or grid[-1] for curve in (real, held, drawn))
     rng = np.random.default_rng([seed, 9])
     means = [_means(one, horizon, rng) for one in (train, synthetic)]
     ends = interval((means[1] - means[0])[1:])
@@ -306,7 +308,7 @@ def survival_of(
         event=names[1],
         real=real,
         holdout=held,
-        synthetic=kaplan_meier(synthetic, grid, real=False),
+        synthetic=drawn,
         horizon=horizon,
         **{k: float(f"{v:.4g}") for k, v in times.items()},
         **{k: round(float(v), 4) for k, v in ranks.items()},
