@@ -83,7 +83,8 @@ def group_test(
     for name, inside in groups.items():
         some = labels[:, inside]
         rates = [rates_of_labels(x[inside], some, GROUP_FPRS) for x in scores.values()]
-        apart = standardised(np.hstack([evened(rate, some, GROUP_FPRS) for rate in rates]))
+        even = evened(np.stack(rates, axis=1), some, GROUP_FPRS)
+        apart = standardised(even.reshape(len(even), -1))
         best = list(scores)[int(apart[0].argmax()) // (1 + len(GROUP_FPRS))]
         member, score = labels[0] & inside, scores[best]
         both = member.any() and (inside & ~member).any()
