@@ -21,8 +21,6 @@ from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.sides import Sides
 from synthmed_nb.verdict import FLAG_LEVEL, blind_test
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
-
 
 def fresh(rows, seed, shift=0.0):
     """Independent patients of a process with dependent numbers, gaps and categories."""

@@ -21,7 +21,6 @@ from synthmed_nb.subgroups import (
     subgroups,
 )
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
 
 KINDS = {"sex": "categorical", "age": "numeric", "race": "categorical", "lab": "numeric"}
 KINDS |= {"ward": "categorical", "ill": "categorical"}

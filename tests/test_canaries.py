@@ -22,8 +22,6 @@ from synthmed_nb.neighbors import RecordSpace, levels_of
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.synthesizer import Synthesizer
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
-
 
 def fresh(rows, seed):
     """Independent patients of a process with dependent numbers, gaps, dates and categories."""

@@ -4,8 +4,6 @@ import pytest
 
 from synthmed_nb import Schema, Synthesizer, audit, datasets, evaluate
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
-
 
 @pytest.fixture(scope="module")
 def whole():

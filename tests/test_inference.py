@@ -17,8 +17,6 @@ from synthmed_nb.inference import attribute_inference, infer, singling_out_score
 from synthmed_nb.quasi_identifiers import disclosive, identity_disclosure
 from synthmed_nb.schema import InputError, Schema
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
-
 
 def fresh(rows, seed):
     """Independent patients: dependent numbers, gaps, categories, and a secret nobody can guess."""

@@ -37,8 +37,6 @@ from synthmed_nb.scores import (
 from synthmed_nb.survival import concordance, followed, kaplan_meier, survival_of, weighted_rmst
 from synthmed_nb.utility import block_scores, scored, utility
 
-pytestmark = pytest.mark.no_cover  # tracing makes statistics a third slower
-
 
 def schema(target, patient=False):
     kinds = {"age": "numeric", "bmi": "numeric", "ward": "categorical", "ill": "categorical"}
