@@ -21,7 +21,6 @@ from synthmed_nb.subgroups import (
     subgroups,
 )
 
-
 KINDS = {"sex": "categorical", "age": "numeric", "race": "categorical", "lab": "numeric"}
 KINDS |= {"ward": "categorical", "ill": "categorical"}
 RARE = "Smallpox-ward"

@@ -32,7 +32,6 @@ from synthmed_nb.marginals import shape_errors
 from synthmed_nb.missingness import missing_errors
 from synthmed_nb.schema import Schema
 
-
 EXAMPLES = Path(__file__).parent / "examples"
 KINDS = {"age": "numeric", "bmi": "numeric", "seen": "datetime", "sex": "categorical"}
 KINDS |= {"ward": "categorical", "ill": "categorical"}
