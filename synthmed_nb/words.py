@@ -217,8 +217,10 @@ def fair(bias: dict | None) -> Light:
         else "There is no sign that the table repeats itself (mode collapse)."
     )
     told.append(f"Intervals allow for {len(gaps)} gaps and {len(groups)} groups.")
-    reason = " ".join(told) + undecided(states)
-    return Light(**light, state=worst(states.values()), reason=reason)
+    reason, state = " ".join(told) + undecided(states), worst(states.values())
+    if state == "yes" and not gaps:
+        state, reason = "unsure", f"{reason} How models treat groups could not be measured."
+    return Light(**light, state=state, reason=reason)
 
 
 def _grown(gap: dict, ends: tuple[float, float]) -> str:
