@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'BLOCKS', 'BLOCK_ROWS', 'REPLICATES', 'AT_ONCE', 'PHRASES', 'flagged', 'Said', 'chances_of',
-           'said_by_blocks', 'Fairness', 'Bias', 'stepped', 'fairness_row', 'training_noise', 'fairness_gaps',
-           'fairness_sentence', 'group_sentence', 'bias']
+           'said_by_blocks', 'Fairness', 'Bias', 'fairness_row', 'fairness_gaps', 'fairness_sentence', 'group_sentence',
+           'bias']
 
 # %% ../nbs/53_bias.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import BaseModel
 from scipy.stats import norm
 
-from .bars import in_steps, nice
+from .bars import in_steps, nice, stepped
 from .cells import Cells, check_tables, chosen, units_of
 from .columns import InputError
 from .companions import draws
@@ -25,7 +25,7 @@ from .diversity import Diversity, diversity
 from .learners import TRAINING_ROWS, class_name, learn, target_codes
 from .permutations import holm
 from .schema import Schema
-from .scores import event_class
+from .scores import event_class, training_draws
 from synthmed_nb.subgroups import (
     METRICS,
     SCORED_PATIENTS,
@@ -157,12 +157,6 @@ class Bias(BaseModel, frozen=True, extra="forbid"):
     balance: str | None = None
 
 # %% ../nbs/53_bias.ipynb #shown-row
-def stepped(value: float, step: float, how: Callable = np.round) -> float:
-    """A number in whole steps: `np.floor` or `np.ceil` for ends of intervals."""
-    slack = 1e-9 * (how is np.floor) - 1e-9 * (how is np.ceil)
-    return round(float(how(value / step + slack) * step), 10) + 0.0
-
-
 def fairness_row(
     scored: ScoredGroups, model: str, metric: int, values: Sequence[np.ndarray], reach: float
 ) -> Fairness:
@@ -179,12 +173,12 @@ def fairness_row(
     step = nice(5 / people.min()) if rate else 0.001
     gaps = [float(np.ptp(v)) for v in values]
     ends = gaps[1] - gaps[0] - reach, gaps[1] - gaps[0] + reach
-    real, synthetic = (stepped(gap, step) for gap in gaps)
-    difference = round(synthetic - real, 10)
+    real, synthetic = (float(stepped(gap, step)) for gap in gaps)
+    difference = float(stepped(synthetic - real, step))
 
     def shown(value: np.ndarray) -> list[float]:
         pairs = zip(value, people, strict=True)
-        return [in_steps(v, n, np.round) if rate else stepped(v, step) for v, n in pairs]
+        return [in_steps(v, n, np.round) if rate else float(stepped(v, step)) for v, n in pairs]
 
     return Fairness(
         column=scored.column,
@@ -193,29 +187,14 @@ def fairness_row(
         gap_real=real,
         gap_synthetic=synthetic,
         difference=difference,
-        low=max(min(stepped(ends[0], step, np.floor), difference), -1.0),
-        high=min(max(stepped(ends[1], step, np.ceil), difference), 1.0),
+        low=max(min(float(stepped(ends[0], step, np.floor)), difference), -1.0),
+        high=min(max(float(stepped(ends[1], step, np.ceil)), difference), 1.0),
         groups=scored.labels,
         real=shown(values[0]),
         synthetic=shown(values[1]),
     )
 
 # %% ../nbs/53_bias.ipynb #fairness
-def training_noise(blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How far metrics would be off by the chance of training.
-
-    Args:
-        blocks: metrics of models of B blocks of the table, shape (..., B).
-        rng: which draws blocks.
-
-    Returns:
-        Deviations of mean 0, shape (..., REPLICATES).
-    """
-    count = blocks.shape[-1]
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=REPLICATES) / count
-    return (blocks @ (drawn - 1 / count).T) * np.sqrt(count / (count - 1))
-
-
 def fairness_gaps(
     y: np.ndarray,
     units: np.ndarray,
@@ -247,7 +226,8 @@ def fairness_gaps(
     for (scored, model, t), metrics in zip(cases, values, strict=True):
         said = zip(told[t][model].chances[1:], told[t][model].flags[1:], strict=True)
         blocks = [group_metrics(y, *pair, scored.rows, one) for pair in said]
-        noise = training_noise(np.concatenate(blocks, axis=2), rng)
+        off = np.concatenate(blocks, axis=2)
+        noise = off @ training_draws(off.shape[2], off.shape[2], REPLICATES, rng).T
         gaps.append(np.ptp(metrics[:, :, 1:] + noise, axis=1))
     found = []
     for k in range(0, len(cases), 2):

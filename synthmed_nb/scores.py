@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REPLICATES', 'LIMIT', 'weighted_auc', 'weighted_precision', 'told_classes', 'event_class', 'macro_auc',
            'macro_precision', 'weighted_accuracy', 'macro_f1', 'weighted_brier', 'weighted_r2', 'weighted_rmse',
-           'Metric', 'metrics_of', 'replicate', 'interval', 'with_training', 'Claim', 'claim', 'recalibration',
-           'reliability', 'Calibrated', 'calibrated']
+           'Metric', 'metrics_of', 'replicate', 'interval', 'training_draws', 'with_training', 'Claim', 'claim',
+           'recalibration', 'reliability', 'Calibrated', 'calibrated']
 
 # %% ../nbs/47_scores.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel
 from sklearn.linear_model import LogisticRegression
 
-from .bars import nice, patients_per_cell
+from .bars import nice, patients_per_cell, stepped
 from .columns import SMALLEST_COUNT
 from .companions import draws
 
@@ -160,8 +160,7 @@ class Metric:
 
     def told(self, value: float, how: Callable = np.round) -> float:
         """A score or a difference of two in whole steps; `how` may be `np.floor` or `np.ceil`."""
-        slack = 1e-9 * (how is np.floor) - 1e-9 * (how is np.ceil)
-        return float(f"{how(value / self.step + slack) * self.step:.10g}") + 0.0
+        return float(stepped(value, self.step, how))
 
 
 def metrics_of(y: np.ndarray, units: np.ndarray, classes: int) -> dict[str, Metric]:
@@ -223,6 +222,19 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 # %% ../nbs/47_scores.ipynb #training
+def training_draws(count: int, whole: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights of the scores of blocks that give the chance of training: (replicates, `count`).
+
+    Args:
+        count: blocks with a score, at least 2.
+        whole: how many such blocks the table has, at least `count`.
+        replicates: how many draws.
+        rng: which draws the blocks.
+    """
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count - 1 / count
+    return drawn * count / np.sqrt((count - 1) * whole)
+
+
 def with_training(
     found: dict[str, np.ndarray], blocks: dict[str, np.ndarray], whole: int, seed: int
 ) -> dict[str, np.ndarray]:
@@ -237,10 +249,9 @@ def with_training(
     """
     replicates, count = len(next(iter(found.values()))) - 1, len(next(iter(blocks.values())))
     rng, result = np.random.default_rng([seed, 51]), {}
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count - 1 / count
+    drawn = training_draws(count, whole, replicates, rng)
     for name, values in found.items():
-        off = np.tensordot(drawn, blocks[name], 1) * count
-        off /= np.sqrt((count - 1) * whole)
+        off = np.tensordot(drawn, blocks[name], 1)
         result[name] = values + np.pad(off, ((1, 0), (0, 0), (0, 1)))
     return result
 

@@ -8,7 +8,7 @@ __all__ = ['MOST_TIMES', 'COX_ROWS', 'TEST_ROWS', 'DRAWS', 'Followed', 'followed
 
 # %% ../nbs/49_survival.ipynb #imports
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from statsmodels.duration.hazard_regression import PHReg
 from statsmodels.duration.survfunc import SurvfuncRight
 
-from .bars import nice
+from .bars import nice, stepped
 from .cells import category_codes, chosen, numbers, units_of
 from .coefficients import Term, choose_terms, design, independent
 from .columns import SMALLEST_COUNT, InputError
@@ -146,9 +146,8 @@ def kaplan_meier(one: Followed, grid: np.ndarray, *, real: bool) -> Curve:
     ends = share ** np.exp(margin), share ** np.exp(-margin)
     step = nice(SMALLEST_COUNT / len(last)) if real else 1e-4
 
-    def told(values: np.ndarray, how) -> list[float]:
-        slack = 1e-9 * (how is np.floor) - 1e-9 * (how is np.ceil)
-        return np.clip(np.round(how(values / step + slack) * step, 6), 0, 1).tolist()
+    def told(values: np.ndarray, how: Callable) -> list[float]:
+        return np.clip(stepped(values, step, how), 0, 1).tolist()
 
     low, high = told(ends[0], np.floor), told(ends[1], np.ceil)
     return Curve(times=grid.tolist(), survival=told(share, np.round), low=low, high=high)
