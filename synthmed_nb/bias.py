@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from scipy.stats import norm
 
 from .bars import in_steps, nice, stepped
-from .cells import Cells, check_tables, chosen, units_of
+from .cells import Cells, check_tables, chosen, deal_folds, units_of
 from .columns import InputError
 from .companions import draws
 from .diversity import Diversity, diversity
@@ -97,8 +97,7 @@ def said_by_blocks(
     """
     units = units_of(train, schema)
     blocks = int(np.clip(len(y) // BLOCK_ROWS, 4, BLOCKS))
-    rng = np.random.default_rng([seed, 53])
-    block = rng.permutation(int(units.max(initial=-1)) + 1)[units] % blocks
+    block = deal_folds(units, blocks, np.random.default_rng([seed, 53]))
     said = []
     for k in range(-1, blocks):
         rows = np.flatnonzero((block == k) | (k < 0))

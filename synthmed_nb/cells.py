@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLOOR_PATIENTS', 'check_tables', 'numbers', 'spell', 'level_order', 'category_codes', 'Cells', 'units_of', 'chosen',
-           'one_record_each']
+           'one_record_each', 'deal_folds']
 
 # %% ../nbs/04_cells.ipynb #imports
 from collections.abc import Sequence
@@ -149,3 +149,15 @@ def one_record_each(units: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Row numbers, one by chance for each patient in `units`, in their order; shape (patients,)."""
     order = rng.permutation(len(units))
     return order[np.unique(units[order], return_index=True)[1]]
+
+# %% ../nbs/04_cells.ipynb #folds
+def deal_folds(units: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """The fold of each record, shape (n,), 0 to `folds` - 1: as many patients in each, but for one.
+
+    Args:
+        units: the patient of each record, int codes, shape (n,).
+        folds: how many.
+        rng: which deals.
+    """
+    patients = np.unique(units, return_inverse=True)[1]
+    return rng.permutation(patients.max(initial=-1) + 1)[patients] % folds

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from .bars import safe_count
-from .cells import check_tables, chosen, units_of
+from .cells import check_tables, chosen, deal_folds, units_of
 from .coefficients import Coefficients, coefficients
 from .columns import InputError
 from synthmed_nb.learners import (
@@ -260,7 +260,7 @@ def block_scores(
     whole = max(blocks, n // BLOCK_MOST)
     for table, y in parts:
         units, rng = units_of(table, schema), np.random.default_rng([seed, 50])
-        block = rng.permutation(int(units.max(initial=-1)) + 1)[units] % whole
+        block = deal_folds(units, whole, rng)
         rows = [np.flatnonzero(block == k) for k in range(blocks)]
         sides.append([test(learn(table.iloc[r], y[r], schema, classes, seed)) for r in rows])
     scores = {k: np.array([[b[k] for b in side] for side in sides]) for k in sides[0][0]}
