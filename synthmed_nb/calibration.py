@@ -17,7 +17,7 @@ from .faces import Progress, cell, html_table, tells
 from .plots import image
 from .privacy_figures import frontier
 from .schema import Schema
-from .verdict import Verdict
+from .verdict import POLICIES, Verdict
 
 # %% ../nbs/75_calibration.ipynb #result
 class Setting(BaseModel, frozen=True):
@@ -80,9 +80,10 @@ class Calibration(BaseModel, frozen=True):
         chosen = "none passed" if self.privacy is None else f"{self.privacy:.3f}"
         reasons = "".join(f"<li>{cell(reason, 400)}</li>" for reason in self.reasons)
         alt = f"Attack against fidelity at {len(self.settings)} settings of the privacy knob."
+        figure = image(frontier(self.settings, POLICIES[self.policy]["auc"]), alt)
         return (
             f"<p>chosen: <b>{chosen}</b>, confirmed: {self.confirmed or 'not tried'}</p>"
-            f"<ul>{reasons}</ul>{image(frontier(self.settings, self.policy), alt).html}"
+            f"<ul>{reasons}</ul>{figure.html}"
             f"{html_table(f'policy: {self.policy}', heads, lines)}"
         )
 

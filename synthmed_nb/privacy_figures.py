@@ -27,7 +27,6 @@ from synthmed_nb.plots import (
     names_on_y,
     number,
 )
-from .verdict import POLICIES
 
 # %% ../nbs/63_privacy_figures.ipynb #attack-panel
 def _attack_panel(ax: Axes, attacks: list[dict], rate: str, scale: float, chance: float) -> None:
@@ -195,12 +194,12 @@ def distances(audit: BaseModel | dict) -> Figure | None:
 
 # %% ../nbs/63_privacy_figures.ipynb #frontier
 @plt.style.context(HOUSE)
-def frontier(settings: list[BaseModel | dict], policy: str) -> Figure | None:
+def frontier(settings: list[BaseModel | dict], bound: float) -> Figure | None:
     """What each setting costs against what it protects; None without a setting.
 
     Args:
         settings: each with `privacy`, `verdict`, `detection_auc`, `auc`, `auc_low` and `auc_high`.
-        policy: whose bound on the AUC is drawn, a name in `POLICIES`.
+        bound: on the AUC, of the policy.
     """
     if not (settings := [as_dict(setting) for setting in settings]):
         return None
@@ -216,7 +215,6 @@ def frontier(settings: list[BaseModel | dict], policy: str) -> Figure | None:
         place = {"xytext": (6, 5), "textcoords": "offset points"}
         ax.annotate(f"privacy {setting['privacy']:g}", point, **place)
     ax.axhline(0.5, color=INK, lw=0.9, label="guessing")
-    bound = POLICIES[policy]["auc"]
     ax.axhline(bound, color=LIMIT, ls="--", lw=1.4, label=f"policy bound, {bound}")
     ax.margins(x=0.2)
     ax.set_xlabel("AUC of real against synthetic (0.5: not told apart)")

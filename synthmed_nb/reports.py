@@ -31,7 +31,7 @@ from .tables import write_text
 
 # %% ../nbs/69_reports.ipynb #error
 class ReportError(RuntimeError):
-    """A report template failed; there is no page, and the notebook with the failure was kept."""
+    """A report failed; there is no page. If a cell failed, the notebook with it was kept."""
 
 # %% ../nbs/69_reports.ipynb #provenance
 PACKAGES = ("synthmed_nb", "matplotlib", "papermill", "nbconvert", "ipykernel")
@@ -161,7 +161,7 @@ def _kernel(folder: Path) -> Iterator[None]:
 
 # %% ../nbs/69_reports.ipynb #executed
 def _executed(template: Path, parameters: dict, folder: Path):
-    """The template's notebook with its outputs; what was done is in `folder` in any case."""
+    """The template's notebook with its outputs; if a cell fails, what was done is in `folder`."""
     import papermill
     from papermill.iorw import load_notebook_node
     from traitlets.config import Config
@@ -178,6 +178,7 @@ def _executed(template: Path, parameters: dict, folder: Path):
             kernel_name=_KERNEL,
             language="python",
             progress_bar=False,
+            request_save_on_cell_execute=False,  # which would write every picture again and again
             config=config,
         )
 
@@ -256,11 +257,13 @@ def report(name: str, out: str | Path, **parameters: str | int | float | bool | 
     with TemporaryDirectory(prefix="synthmed-") as folder:
         try:
             notebook = _executed(template, checked, Path(folder))
-        except (PapermillExecutionError, RuntimeError) as error:  # RuntimeError: the kernel died
-            kind = getattr(error, "ename", type(error).__name__)
+        except PapermillExecutionError as error:
             write_text(failed, (Path(folder) / "done.ipynb").read_text(encoding="utf-8"))
-            message = f"the {name} report failed ({kind}); the cells that ran are in {failed.name}"
-            raise ReportError(message) from None
+            kept = f"the cells that ran are in {failed.name}"
+            raise ReportError(f"the {name} report failed ({error.ename}); {kept}") from None
+        except RuntimeError:
+            why = "the Python that wrote it died, perhaps for want of memory"
+            raise ReportError(f"the {name} report failed: {why}") from None
     page = _page(notebook, name, bool(checked.get("pages")))
     write_text(out, page)
     write_text(out.with_name(f"{out.stem}.provenance.json"), _record(name, page, checked))

@@ -392,7 +392,7 @@ def _in(folder):
 
 def test_a_dead_kernel_is_a_report_error(template, tmp_path):
     template("import os\nos._exit(1)")
-    with pytest.raises(ReportError):
+    with pytest.raises(ReportError, match="died"):
         report("small", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
