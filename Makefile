@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/synthmed demo --out reports/demo
 
 test: lint sync notebooks browser
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 docs: $(DEV)
 	$(BIN)/python .ci/docs/docs.py _docs

@@ -38,6 +38,14 @@ from synthmed_nb.survival import concordance, followed, kaplan_meier, survival_o
 from synthmed_nb.utility import block_scores, scored, utility
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_forests():
+    """A hundred trees tell no more of these tables than twenty, and take half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthmed_nb.learners.TREES", 20)
+        yield
+
+
 def schema(target, patient=False):
     kinds = {"age": "numeric", "bmi": "numeric", "ward": "categorical", "ill": "categorical"}
     dtypes = {"numeric": "float64", "categorical": "str"}
@@ -178,7 +186,7 @@ def test_a_holdout_of_one_class_and_none_at_all(real):
     assert utility(train, holdout.assign(ill=None), train, schema("ill")) is None
 
 
-@pytest.mark.parametrize("few", [0, 1, 10, 11])
+@pytest.mark.parametrize("few", [0, 10, 11])
 def test_no_class_of_few_patients_is_named_or_calibrated(few):
     """Neither a class that H has few of, nor one that T has few of."""
     stages = ("none", "mild", "severe")
@@ -216,14 +224,13 @@ def test_an_empty_class_is_not_enough():
 
 
 @pytest.mark.parametrize("target", ["ill", "age"])
-@pytest.mark.parametrize("value", [-1e300, 3.5e38])  # float32 ends at 3.4e38
-def test_an_absurd_number_ends_nothing(real, target, value):
+def test_an_absurd_number_ends_nothing(real, target):
     train, holdout = real
     for name in {"age", "bmi"} - ({"age"} if target == "ill" else set()):
         spoiled = [t.copy() for t in (train, holdout, train)]
         for at in ((2,), (0, 1)):
             for table in at:
-                spoiled[table].loc[5, name] = value
+                spoiled[table].loc[[5, 6], name] = [-1e300, 3.5e38]  # float32 ends at 3.4e38
             result = utility(*spoiled, schema(target))
             assert np.isfinite(list(numbers_of(result))).all()
 
