@@ -49,10 +49,10 @@ clean:
 
 $(INSTALLED): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(DEV): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(INSTALLED) $@

@@ -14,13 +14,13 @@ if DATA.is_dir():
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tables: threads cost more than they bring
 
-settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("house")
 
 LONG = {  # minutes each
     "test_audit_controls", "test_cli", "test_embedded", "test_tours", "test_utility", "test_wheel",
 }  # fmt: skip
-TRACED = {"test_cli", "test_pipeline", "test_reports", "test_schema"}
+TRACED = {"test_cli", "test_pipeline", "test_plots", "test_reports", "test_schema"}
 
 
 def pytest_collection_modifyitems(items):

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthmed_nb import cli, datasets, pipeline
+from synthmed_nb import cli, controls, datasets, pipeline
 from synthmed_nb.arguments import OPTIONS
+from synthmed_nb.controls import Control
 from synthmed_nb.schedules import SCHEDULES
 from synthmed_nb.schema import Schema
 from synthmed_nb.tables import read_table, write_table
@@ -165,16 +166,28 @@ def test_calibrate_tells_what_each_setting_costs(steps, tmp_path, capsys):
     assert found["privacy"] is None and "none passed" in out  # too few patients to pass
 
 
-def test_the_auditor_is_audited(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({f"x{i}": rng.normal(size=600).round(2) for i in range(3)})
-    table["ward"] = rng.choice(list("abc"), 600)
-    table.to_csv(tmp_path / "t.csv", index=False)
+def test_the_auditor_is_audited(nhanes, tmp_path, capsys, monkeypatch):
+    """The command; the controls themselves are run where audits are tested."""
+    told = dict(flagged=1.0, invalid=0.0, smallest_p=0.001)
+    found = [
+        Control(name="copies shuffled", expected="FLAG", passed=True, **told),
+        Control(name="other patients", expected="no FLAG", passed=False, **told),
+    ]
+    asked = {}
+
+    def suite(table, schema, **options):
+        asked.update(options, rows=len(table))
+        return found
+
+    monkeypatch.setattr(controls, "audit_the_auditor", suite)
+    nhanes.to_csv(tmp_path / "t.csv", index=False)
     words = ["audit-the-auditor", tmp_path / "t.csv", "--out", tmp_path / "controls.json"]
-    code, out, _ = synthmed(capsys, *words)
-    found = {c["name"]: c for c in json.loads((tmp_path / "controls.json").read_text())["controls"]}
-    assert code == 0 and found["copies shuffled"]["flagged"] == 1
-    assert out.count("ok ") == sum(c["passed"] for c in found.values()) == len(found)
+    code, out, _ = synthmed(capsys, *words, "--repeats", 3, "--seed", 5)
+    assert code == 0 and (asked["rows"], asked["repeats"], asked["seed"]) == (700, 3, 5)
+    assert out.splitlines()[-2].split() == "ok copies shuffled FLAG flagged 100%".split()
+    assert out.splitlines()[-1].split() == "FAIL other patients no FLAG flagged 100%".split()
+    kept = json.loads((tmp_path / "controls.json").read_text())["controls"]
+    assert [Control(**control) for control in kept] == found
 
 
 def test_reports_are_pages(steps):

@@ -143,7 +143,7 @@ def false_alarms(make, schema, replicates, first, **options):
 
 @pytest.mark.parametrize("make", [fresh, levels])
 def test_p_values_of_independent_tables_are_uniform_or_careful(make):
-    replicates, secret = 60, {fresh: "genotype", levels: "c3"}[make]
+    replicates, secret = 45, {fresh: "genotype", levels: "c3"}[make]
     schema = Schema.detect(make(300, 0), target=secret)
     found = false_alarms(make, schema, replicates, 1000)
     for level in (0.05, 0.2, 0.5):
@@ -154,7 +154,7 @@ def test_p_values_of_independent_tables_are_uniform_or_careful(make):
 
 
 def test_visits_do_not_raise_false_alarms():
-    replicates = 40
+    replicates = 30
     schema = Schema.detect(visits(300, 0), patient="patient_id", target="genotype")
     found = false_alarms(lambda n, seed: visits(n // 3, seed), schema, replicates, 5000)
     assert (found[:, 0] <= 0.05).sum() <= stats.binom.ppf(0.995, replicates, 0.05)
