@@ -6,6 +6,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEV := .venv/installed-dev
 PINS := settings.ini setup.py pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e
+# pip would compile all files one after the other, tests of the packages included
+COMPILE := $(BIN)/python -m compileall -qq -j 2 -x '/tests?/' .venv/lib || true
 SOURCES := nbs tests benchmarks synthmed_nb/templates setup.py .ci/docs
 
 .PHONY: demo test docs examples lint sync notebooks browser clean
@@ -49,10 +52,12 @@ clean:
 
 $(INSTALLED): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e .
+	@$(PIP) .
+	@$(COMPILE)
 	@touch $@
 
 $(DEV): .venv/made $(PINS)
 	@echo "Installing into .venv (once; some minutes) ..."
-	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) '.[dev]'
+	@$(COMPILE)
 	@touch $(INSTALLED) $@
