@@ -124,6 +124,18 @@ def test_intervals_of_ratios_hold_their_promise():
     assert len(held) >= 50 and np.mean(held) >= 0.9
 
 
+def test_pairs_of_a_wide_table_are_capped_and_the_cap_is_told(real, monkeypatch):
+    train, holdout = real
+    monkeypatch.setattr("synthmed_nb.fidelity.MOST_PAIRED", 3)
+    result = fidelity(train, holdout, train.copy(), SCHEMA)
+    assert len(result.pairs.names) == 3 == len(result.pairs.error)
+    assert {c.name for c in result.columns} == set(SCHEMA.modelled)
+    assert SCHEMA.target in result.pairs.names
+    assert any(f"3 of {len(SCHEMA.modelled)} columns" in cap for cap in result.caps)
+    for form in ("paper", "fixed"):
+        assert result.measure("Trend", form).value == result.measure("Shape", form).value == 0
+
+
 def test_shuffled_columns_keep_shape_and_lose_the_rest(real):
     train, holdout = real
     rng = np.random.default_rng(0)
