@@ -186,7 +186,7 @@ def test_a_holdout_of_one_class_and_none_at_all(real):
     assert utility(train, holdout.assign(ill=None), train, schema("ill")) is None
 
 
-@pytest.mark.parametrize("few", [0, 10, 11])
+@pytest.mark.parametrize("few", [0, 1, 10, 11])
 def test_no_class_of_few_patients_is_named_or_calibrated(few):
     """Neither a class that H has few of, nor one that T has few of."""
     stages = ("none", "mild", "severe")
