@@ -14,10 +14,10 @@ import synthmed_nb
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-CHAPTERS = [path for path in NOTEBOOKS if re.match(r"[0-8]\d_", path.name)]  # 9x are tours
+CHAPTERS = [path for path in NOTEBOOKS if re.match(r"[0-8]\d[a-z]?_", path.name)]  # 9x are tours
 TOURS = [path for path in NOTEBOOKS if path not in CHAPTERS]
 TEMPLATES = sorted((ROOT / "synthmed_nb" / "templates").glob("*.ipynb"))
-LAYER = {path.stem[3:]: path.stem[:2] for path in CHAPTERS}
+LAYER = {name: number for number, name in (path.stem.split("_", 1) for path in CHAPTERS)}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS + TEMPLATES, ids=lambda p: p.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -195,7 +195,8 @@ def test_a_chapter_keeps_its_budget(path):
 @each_chapter
 def test_one_default_export_named_like_the_file(path):
     text = "\n".join(source(cell) for cell in cells(path, "code"))
-    assert re.findall(r"^#\| *default_exp (\S+)", text, re.MULTILINE) == [path.stem[3:]]
+    _, module = path.stem.split("_", 1)
+    assert re.findall(r"^#\| *default_exp (\S+)", text, re.MULTILINE) == [module]
 
 
 @each_chapter

@@ -43,7 +43,7 @@ NOTE = re.compile(r"^.*?: DataNote: (.*)$", re.MULTILINE)
 
 def notebooks() -> tuple[list[Path], list[Path]]:
     """Tours and rooms, in the order of their numbers."""
-    found = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+    found = sorted((ROOT / "nbs").glob("[0-9][0-9]*_*.ipynb"))
     return [p for p in found if p.name[0] == "9"], [p for p in found if p.name[0] != "9"]
 
 
@@ -58,7 +58,7 @@ def head(path: Path) -> tuple[str, str]:
 class Prose(IPythonRenderer):
     """Markdown as HTML, with formulas as MathML and names of rooms as links."""
 
-    pages = {path.stem[3:]: f"{path.stem}.html" for path in notebooks()[1]}
+    pages = {path.stem.split("_", 1)[1]: f"{path.stem}.html" for path in notebooks()[1]}
 
     def codespan(self, text: str) -> str:
         """Code within a line; a link if it names a room."""
