@@ -156,7 +156,7 @@ def tidy(column: pd.Series) -> pd.Series:
     return column
 
 # %% ../nbs/00_columns.ipynb #column
-Kind = Literal["numeric", "categorical", "datetime", "text", "identifier"]
+Kind = Literal["numeric", "categorical", "datetime", "code", "codes", "text", "identifier"]
 Role = Literal["feature", "target", "patient", "constant", "empty", "drop"]
 Scalar = bool | int | float | str
 
@@ -175,6 +175,8 @@ class Column(BaseModel, frozen=True, extra="forbid"):
         ordered, rare: whether they are ordered; places of those that 1 to 10 patients hold.
         constant: the one value of a constant column, if at least 11 patients hold it.
         date_format: strftime format of a date column that is written as text.
+        system: of the codes in a column of kind "code" (one a cell) or "codes" (a set).
+        tree: the user's own tree of these codes, child -> parent.
     """
 
     name: str
@@ -189,6 +191,8 @@ class Column(BaseModel, frozen=True, extra="forbid"):
     rare: tuple[int, ...] = ()
     constant: Scalar | None = None
     date_format: str | None = None
+    system: str | None = None
+    tree: dict[str, str] | None = Field(default=None, repr=False)
     unit: str | None = None
     description: str | None = None
 
@@ -356,6 +360,8 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int) -> 
         return dict(kind="identifier", role=role, reason="named as the key of a patient")
     if values.empty:
         return dict(kind=plain, role="empty", reason="no values")
+    if isinstance(values.iloc[0], tuple):
+        return dict(kind="codes", role="feature", reason="cells are lists: sets of codes")
     kind, reason = guess_kind(column)
     if len(values) == len(column) and values.nunique() == 1:
         kind = kind if kind == "datetime" else plain

@@ -222,7 +222,7 @@ class Conditions:
         """The rows drawn as `tokens`, with numbers put exactly on what was asked."""
         for wish in self.wishes:
             column, codec = self.encoder.schema.column(wish.name), self.encoder.codecs[wish.name]
-            if isinstance(codec, CategoryCodec):
+            if isinstance(codec, CategoryCodec) or wish.name in self.encoder.sets:
                 continue
             numbers = to_numbers(table[wish.name], column)
             if len(wish.numbers):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EVALUATIONS', 'LOOKS', 'BLOCK', 'ORDERS', 'EARLY', 'REPEATS', 'held_out_rows', 'train_config', 'record_surprise',
-           'token_task', 'residual_task', 'RecordModel', 'exclusions', 'learn', 'draw', 'record_losses']
+           'token_task', 'residual_task', 'RecordModel', 'training_key', 'exclusions', 'learn', 'draw', 'record_losses']
 
 # %% ../nbs/16_model.ipynb #imports
 import hashlib
@@ -220,7 +220,7 @@ class RecordModel:
             )
 
 # %% ../nbs/16_model.ipynb #before-learning
-def _key(*parts: Tensor | np.ndarray | TrainConfig | Schedule) -> str:
+def training_key(*parts: Tensor | np.ndarray | TrainConfig | Schedule) -> str:
     """SHA-256 of what is trained on what."""
     digest = hashlib.sha256()
     for part in parts:
@@ -302,7 +302,7 @@ def learn(
     size = UNetSize.for_table(*tokens.shape)
     model = _untrained(words, tokens, held, schedule, size, seed)
     config = replace(train_config(*tokens.shape, seed, steps), early_stop=early_stop)
-    key = _key(tokens, residuals, owners, config, model.schedule)
+    key = training_key(tokens, residuals, owners, config, model.schedule)
     tasks = {"tokens": token_task(words, model.schedule, tokens[~held], tokens[held])}
     if model.residual_net is not None:
         parts = [(tokens[rows], residuals[rows]) for rows in (~held, held)]
