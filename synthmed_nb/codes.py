@@ -226,7 +226,7 @@ def _holders(codes: pd.Series, patients: pd.Series | None) -> tuple[np.ndarray, 
     pairs = np.unique(places * width + np.repeat(who, sizes))
     return pairs // width, pairs % width, names.tolist()
 
-
+# %% ../nbs/00b_codes.ipynb #released-nodes
 def released_nodes(
     codes: pd.Series,
     patients: pd.Series | None,
@@ -353,7 +353,7 @@ def _is_loinc(codes: list[str]) -> bool:
     """Whether texts are LOINC numbers: each has a check digit."""
     return _share(codes, "LOINC") >= SHARE
 
-
+# %% ../nbs/00b_codes.ipynb #looks-like
 def looks_like_codes(values: pd.Series) -> str | None:
     """The system that nearly all texts of a column are codes of, by their form; else None.
 
@@ -361,7 +361,7 @@ def looks_like_codes(values: pd.Series) -> str | None:
         values: texts, also with `|` in between, or lists of texts.
     """
     values = values.dropna().iloc[:READ]
-    if not (types.is_object_dtype(values.dtype) or types.is_string_dtype(values.dtype)):
+    if types.is_numeric_dtype(values.dtype) or types.is_datetime64_any_dtype(values.dtype):
         return None
     try:
         with warnings.catch_warnings():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from synthmed_nb import vocabularies as room
 from synthmed_nb.codes import (
-    CHAPTERS,
     SYSTEMS,
     code_path,
     code_system,
@@ -23,13 +22,13 @@ from synthmed_nb.codes import (
     looks_like_codes,
     nearest_codes,
     note_unknown,
-    public_codes,
     read_codes,
     released_nodes,
     show_codes,
     write_codes,
 )
 from synthmed_nb.columns import DataNote, InputError
+from synthmed_nb.vocabularies import CHAPTERS, public_codes
 
 DATA = Path(os.environ.get("SYNTHMED_DATA", "/nowhere"))
 there = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark tables are not here")
