@@ -159,7 +159,7 @@ def long_to_sets(table: pd.DataFrame, key: str, code: str) -> pd.Series:
         note(f"column {code!r}: {few(again)} codes that a {key!r} already held were dropped")
     return pd.Series(list(map(tuple, held)), pd.Index(keys, name=key), dtype=object, name=code)
 
-
+# %% ../nbs/00b_codes.ipynb #join
 def join_codes(records: pd.DataFrame, sets: pd.Series, key: str) -> pd.DataFrame:
     """The records with their codes as a last column; a record without codes holds ().
 
