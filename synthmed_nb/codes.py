@@ -326,10 +326,13 @@ def _is_icd9(codes: list[str]) -> bool:
     lengths = {len(code) for code in strict if code[0].isdigit()}
     if len(codes) < 30 or len(chapters) < 5 or len(lengths) < 2:
         return False
-    if sum(code[0] in "VE0" for code in strict) >= 3:
+    letters = sum(code[0] in "VE" for code in strict)
+    zeros = sum(code[0] == "0" for code in strict)
+    finest = sum(re.fullmatch(r"\d{3}\.?\d\d", code) is not None for code in strict)
+    if letters >= 3 or (zeros >= 3 and finest >= 3):
         return True
-    dotted = sum("." in code for code in codes)
-    return len(codes) >= 300 and len(chapters) >= 10 and 30 <= dotted <= len(codes) - 30
+    decimals = [len(code.partition(".")[2]) for code in strict]
+    return len(chapters) >= 10 and all(decimals.count(count) >= 100 for count in (0, 1, 2))
 
 
 def _is_icd10(codes: list[str]) -> bool:
@@ -340,7 +343,8 @@ def _is_icd10(codes: list[str]) -> bool:
         return True
     lengths = {len(code) for code in codes}
     letters = len({code[0] for code in codes})
-    return len(codes) >= 30 and letters >= (10 if lengths == {3} else 3 if len(lengths) > 1 else 27)
+    varied = letters >= 10 if lengths == {3} else letters >= 3 and len(lengths) > 1
+    return varied and len(codes) >= 30
 
 
 def _is_atc(codes: list[str]) -> bool:

@@ -353,12 +353,17 @@ def test_mimic3_demo_is_joined():
 
 @there
 def test_no_other_column_of_the_shared_tables_looks_like_codes():
-    for name in ("diabetes130/diabetic_data", "covid_testing/covid_testing", "adult/adult"):
-        path = DATA / f"{name}.csv.gz"
-        if path.exists():
-            table = pd.read_csv(path, dtype=str)
-            found = {column: looks_like_codes(table[column]) for column in table}
-            assert {c for c, system in found.items() if system} <= {"diag_1", "diag_2", "diag_3"}
+    tables = {
+        "diabetes130/diabetic_data": {"diag_1", "diag_2", "diag_3"},
+        "covid_testing/covid_testing": set(),
+        "heart_disease_uci/heart_disease": set(),
+        "mimic3_demo/DRGCODES": set(),
+        "mimic3_demo/PROCEDURES_ICD": set(),
+        "mimic3_demo/D_LABITEMS": {"loinc_code"},
+    }
+    for name, coded in tables.items():
+        table = pd.read_csv(DATA / f"{name}.csv.gz", dtype=str)
+        assert {column for column in table if looks_like_codes(table[column])} == coded, name
     folder = DATA / "synthea_csv_27"
     seen = pd.read_csv(folder / "observations.csv.gz", dtype=str)
     assert {c for c in seen if looks_like_codes(seen[c])} == {"CODE"}
