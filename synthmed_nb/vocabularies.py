@@ -112,6 +112,7 @@ ATC_FORM = re.compile(r"[A-Z](\d\d([A-Z]([A-Z](\d\d)?)?)?)?", re.ASCII)
 ATC_LENGTHS = (1, 3, 4, 5, 7)
 
 
+@lru_cache(maxsize=2**14)
 def _chapter(category: str, system: str) -> str | None:
     """The chapter whose range holds a category; None if there is none."""
     ranges = sorted(CHAPTERS[system])
