@@ -20,6 +20,7 @@ from pandas.api import types
 from pydantic import BaseModel, ValidationError, model_validator
 
 from .columns import Column, Role, date_format, describe, parse_dates, tidy
+from .personal import guess
 
 # %% ../nbs/01_schema.ipynb #also-here
 from .columns import SMALLEST_COUNT, DataNote, InputError, few, note, write_bytes
@@ -194,8 +195,8 @@ def detect_columns(
     owners = pd.Series(range(len(frame))) if patient is None else frame[patient]
     roles = {target: "target", patient: "patient"}
     columns = tuple(
-        describe(frame[name], roles.get(name), name in keep, owners, dtypes[name])
-        for name in frame.columns
+        describe(column, roles.get(name), name in keep, owners, dtypes[name], guess(column))
+        for name, column in frame.items()
     )
     for column in columns:
         if column.role in REMARKS:
@@ -400,10 +401,7 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         return check_frame(frame, self.columns)
 
     def split(
-        self,
-        frame: pd.DataFrame,
-        seed: int = 0,
-        shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+        self, frame: pd.DataFrame, seed: int = 0, shares: tuple[float, ...] = (0.6, 0.2, 0.2)
     ) -> tuple[pd.DataFrame, ...]:
         """Train, holdout, reference: checked rows in their order, each patient in one part."""
         return split_frame(self.check(frame), self.patient, shares, seed)
