@@ -37,7 +37,8 @@ PERSONAL_WORDS: dict[Personal, str] = {  # of column names, see `words`; the fir
     r"|f[oö]rnamn|fornavn",
     "middle name": r"middle ?names?|^middle$",
     "last name": r"(last|family|maiden|birth|sur) ?names?|^(last|maiden)$"
-    r"|(nach|familien|geburts)name|nom de (famille|naissance)|apellidos?|cognome|sobrenome|achternaam|efter(namn|navn)",
+    r"|(nach|familien|geburts)name|nom de (famille|naissance)|apellidos?|cognome|sobrenome"
+    r"|achternaam|efter(namn|navn)",
     "full name": r"(full|patient|person|nick|mother|father|spouse|contact|guardian|physician"
     r"|doctor) ?names?|next of kin|^(name|nom|nombres?|nome|naam|namn|navn)$|patienten ?name",
     "street address": r"(?<!mail )(?<!web )(?<!ip )(?<!mac )address|street|stra(ss|ß)e|anschrift"
