@@ -8,6 +8,11 @@ from setuptools import setup
 parser = ConfigParser(delimiters=["="])
 parser.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
 cfg = parser["DEFAULT"]
+extras = {
+    key.removesuffix("_requirements"): words.split()
+    for key, words in cfg.items()
+    if key.endswith("_requirements")
+}
 
 setup(
     name=cfg["lib_name"],
@@ -27,7 +32,7 @@ setup(
         "synthmed_nb.data": ["*"],
     },
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require=extras,
     entry_points={
         "console_scripts": cfg["console_scripts"].split("\n"),
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

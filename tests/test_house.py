@@ -31,6 +31,12 @@ def settings():
     return parser["DEFAULT"]
 
 
+def optional():
+    """What the extras require, all but those of a developer."""
+    keys = [key for key in settings() if key.endswith("_requirements")]
+    return " ".join(settings()[key] for key in keys if key != "dev_requirements")
+
+
 def cells(path, kind=None):
     found = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [cell for cell in found if kind in (None, cell["cell_type"])]
@@ -134,14 +140,24 @@ def test_no_module_holds_traces_of_its_notebook(module):
 
 def test_every_import_is_declared():
     """What a module, template or tour imports is in settings.ini, not in another's requirements."""
-    names = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "IPython": "ipython"}
+    names = {
+        "faiss": "faiss-cpu", "sklearn": "scikit-learn", "IPython": "ipython",
+        "faker": "Faker",
+    }  # fmt: skip
     declared = {re.split(r"[^\w.-]", word)[0] for word in settings()["requirements"].split()}
+    extras = {re.split(r"[^\w.-]", word)[0] for word in optional().split()}
     parsed = [tree(module) for module in LAYER]
     for path in TEMPLATES + TOURS:
         parsed.extend(ast.parse(source(cell)) for cell in cells(path, "code"))
-    tops = {name.split(".")[0] for p in parsed for name in imports(p)} - {""}
-    used = {names.get(top, top) for top in tops - sys.stdlib_module_names}
-    assert used - declared == set()
+
+    def used(statements):
+        tops = {name.split(".")[0] for part in statements for name in imports(part)} - {""}
+        return {names.get(top, top) for top in tops - sys.stdlib_module_names}
+
+    assert used(parsed) - declared - extras == set()
+    inside = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    first = [node for module in parsed for node in module.body if not isinstance(node, inside)]
+    assert used(first) - declared == set()  # an extra may not be there: imported where it is used
 
 
 def test_public_names():
@@ -166,7 +182,8 @@ def test_pins_agree():
     """An exact pin of settings.ini is the pin of constraints.txt, and each requirement has one."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    for word in f"{settings()['requirements']} {settings()['dev_requirements']}".split():
+    required = f"{settings()['requirements']} {settings()['dev_requirements']} {optional()}"
+    for word in required.split():
         requirement = word.split(";")[0]
         name, _, version = requirement.partition("==")
         name = re.split(r"[<>=!~]", name)[0]
