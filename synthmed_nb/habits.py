@@ -117,11 +117,13 @@ class Habits:
         cases = (case for case in (str.lower, str.upper) if (texts.map(case) == texts).all())
         shapes = shapes_of(texts, held)
         wanted = SPARSE * (texts.nunique() + made) / max(1, sum(s.patients for s in shapes))
+        shapes = [shape.sparse(wanted * max(1, shape.patients)) for shape in shapes]
+        longest = (15 if types.is_float_dtype(column.dtype) else 18) if number else None
         return cls(
             name=column.name,
             kind=kind,
             dtype=column.dtype,
-            shapes=tuple(shape.sparse(wanted * max(1, shape.patients)) for shape in shapes),
+            shapes=tuple(replace(s, pattern=s.pattern[:longest]) for s in shapes),
             case=next(cases, str) if len(cells) >= SMALLEST_COUNT else str,
             comma=bool(texts.str.contains(",").mean() > 0.5),
             gaps=round(float(column.isna().mean()), 2) if lost >= SMALLEST_COUNT else 0.0,

@@ -101,5 +101,6 @@ def guess(column: pd.Series) -> Guess:
         return kind, reason, "free text"
     if kind != "identifier":
         return kind, reason, None
+    town = personal_name(column.name) == "city" and not types.is_numeric_dtype(column.dtype)
     codes = texts[[bool(CODE.fullmatch(text)) for text in texts.index]].sum() >= MOST
-    return kind, reason, personal_name(column.name) or ("record number" if codes else None)
+    return kind, reason, "city" if town else "record number" if codes else None
