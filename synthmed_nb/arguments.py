@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'positive', 'existing', 'reason', 'pair', 'add', 'add_table', 'add_out', 'read', 'detected', 'load_schema',
-           'write_result', 'given_values']
+           'write_result', 'given_values', 'faking']
 
 # %% ../nbs/76_arguments.ipynb #imports
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ OPTIONS |= {
         "help": "from 0 to 1: less detail and less leak (0); see `synthmed calibrate`",
     },
     "--seed": {"metavar": "S", "type": int, "default": 0, "help": "seed of all that is drawn (0)"},
+    "--fake": {
+        "action": "store_true",
+        "help": "make up identifiers (names, addresses, numbers) in the place of those left out; "
+        "none of them is in the real table; needs the extra `fake`",
+    },
     "--device": {
         "choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "where to train (auto)",
     },
@@ -215,3 +221,31 @@ def _typed(text: str, column: Any) -> Any:
         rule = f"its values are of dtype {column.dtype}"
         fix = "write --given col=value with such a value"
         raise InputError("--given", column=column.name, rule=rule, fix=fix) from None
+
+# %% ../nbs/76_arguments.ipynb #faking
+def faking(args: argparse.Namespace, schema: Any) -> Callable[[Iterable], Iterable]:
+    """What `--fake` and `--real` do to the parts of a synthetic table; checked at once."""
+    from synthmed_nb.schema import InputError
+
+    if args.fake != (args.real is not None):
+        raise InputError(
+            "--fake without --real" if args.fake else "--real without --fake",
+            rule="made-up identifiers are compared with the real ones, which no model holds",
+            fix="write --fake --real TABLE, or neither",
+        )
+    if not args.fake:
+        return lambda parts: parts
+    import pandas as pd
+
+    from synthmed_nb.fakes import add_fakes, check_fakes
+
+    real = read(args.real, args)
+    check_fakes(real, schema)
+
+    def fake(parts: Iterable) -> Iterable:
+        table = pd.concat(list(parts), ignore_index=True)
+        table, proof = add_fakes(table, real, schema, args.seed)
+        print(proof.sentence(), file=sys.stderr)
+        return [table]
+
+    return fake

@@ -13,7 +13,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .columns import few
-from .croissant import OPEN, TITLE, File, citation, croissant, made_with
+from synthmed_nb.croissant import (
+    OPEN,
+    TITLE,
+    File,
+    citation,
+    croissant,
+    handed_out,
+    made_with,
+    told_kind,
+)
 from .faces import printable
 from .schema import Schema
 from .tables import file_sha256, write_text
@@ -116,8 +125,11 @@ def data_card(
     if task := task_category(schema):
         head["task_categories"] = task
     listed = _table(["file", "bytes", "SHA-256"], ((f.name, f.size, f.sha256) for f in files))
-    columns = (schema.column(name) for name in schema.released)
-    rows = ((c.name, c.kind, c.unit or "", c.role, c.description or "") for c in columns)
+    columns, made_up = handed_out(manifest, schema), ""
+    rows = ((c.name, told_kind(c), c.unit or "", c.role, c.description or "") for c in columns)
+    if len(columns) > len(schema.released):
+        made_up = " Those called made-up were drawn afterwards; no name, street or number of a "
+        made_up += "real person is among them, as a comparison with the source table showed."
     return "\n\n".join(
         [
             front_matter(head),
@@ -128,8 +140,8 @@ def data_card(
             listed,
             "Every record is a made-up patient or visit. The columns:",
             _table(["column", "kind", "unit", "role", "what it is"], rows),
-            "Keys of patients, identifiers and free text of the source table were left out. "
-            "`croissant.json` says the same to machines.",
+            "Keys of patients, identifiers and free text of the source table were left out."
+            f"{made_up} `croissant.json` says the same to machines.",
             *_creation(manifest),
             "## What was measured",
             measured(manifest, evaluation, audit),

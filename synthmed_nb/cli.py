@@ -23,6 +23,7 @@ from synthmed_nb.arguments import (
     add_table,
     detected,
     existing,
+    faking,
     given_values,
     load_schema,
     pair,
@@ -123,10 +124,11 @@ def _sample(args: argparse.Namespace) -> int:
     from synthmed_nb.tables import write_parts
 
     model = Synthesizer.load(args.model)
+    fake = faking(args, model.schema)
     given = given_values(args.given, model.schema)
     with Stages(1).stage("sample") as tell:
         parts = model.stream(args.rows, given, args.balance, args.seed, args.privacy, progress=tell)
-        write_parts(parts, args.out)
+        write_parts(fake(parts), args.out)
     print(args.out)
     return 0
 
@@ -138,6 +140,11 @@ def _sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--given", metavar="COL=VALUE", type=pair, action="append", default=[],
         help="a value, a range 65..80 or A|B that all rows shall have (repeatable)",
+    )  # fmt: skip
+    add(parser, "--fake --missing")
+    parser.add_argument(
+        "--real", metavar="TABLE", type=existing,
+        help="for --fake: the whole real table, with its identifiers",
     )  # fmt: skip
     parser.add_argument("--balance", metavar="COL", help="equal shares of this column's values")
     add_out(parser, "SYNTH", "synthetic rows: .csv, .csv.gz or .parquet")
@@ -177,7 +184,7 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         schema = detected(table, args)
         holdout = read(args.holdout, args) if args.holdout else None
         inputs = {name: file_sha256(path) for name, path in files.items() if path}
-        names = ("minutes", "steps", "rows", "privacy", "seed", "policy", "override", "device")
+        names = "minutes steps rows privacy fake seed policy override device".split()
         chosen = {name: getattr(args, name) for name in names}
         chosen["survival"] = args.survival and tuple(args.survival)
         chosen["groups"] = args.group and tuple(args.group)
@@ -223,7 +230,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         "reference",
     )  # fmt: skip
     add(parser, "--minutes", default=5.0, help="train at most so long (5)")
-    add(parser, "--steps --rows --privacy --survival --group --seed --device --policy")
+    add(parser, "--steps --rows --privacy --survival --group --fake --seed --device --policy")
     parser.add_argument(
         "--override", metavar="REASON", type=reason, help="release whatever the audit says"
     )
@@ -240,7 +247,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     args.target, args.patient, args.keep, args.missing = "diabetes", None, [], []
     args.small, args.holdout, args.override = False, None, None
-    args.survival, args.group = None, None
+    args.survival, args.group, args.fake = None, None, False
     args.policy, args.device = "controlled-access", "auto"
     with resources.as_file(resources.files("synthmed_nb") / "data" / "nhanes.csv.gz") as path:
         _whole(args, {"table": path}, load_nhanes)

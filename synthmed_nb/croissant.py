@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TITLE', 'OPEN', 'CROISSANT', 'OWN_WORDS', 'CONTEXT', 'FORMATS', 'File', 'made_with', 'citation', 'data_type',
-           'croissant']
+           'handed_out', 'told_kind', 'croissant']
 
 # %% ../nbs/71_croissant.ipynb #imports
 import re
@@ -51,6 +51,18 @@ def data_type(column: Column) -> str:
             return f"sc:{kind}"
     numbers = all(name.startswith(("int", "uint", "float", "double")) for name in found)
     return "sc:Float" if numbers else "sc:Text"
+
+
+def handed_out(manifest: dict, schema: Schema) -> list[Column]:
+    """The columns of the released tables, with the identifiers that were made up."""
+    groups = (manifest.get("results", {}).get("fakes") or {"groups": ()})["groups"]
+    names = {*schema.released, *(name for group in groups for name in group["columns"])}
+    return [column for column in schema.columns if column.name in names]
+
+
+def told_kind(column: Column) -> str:
+    """The kind of a released column, in words."""
+    return f"made-up {column.personal}" if column.role in ("drop", "patient") else column.kind
 
 
 def _field_id(place: int, name: str) -> str:
@@ -106,8 +118,8 @@ def croissant(manifest: dict, audit: dict, schema: Schema, files: list[File]) ->
                 "name": "records",
                 "description": "One synthetic record a row.",
                 "field": [
-                    _field(place, schema.column(name), files[0].name)
-                    for place, name in enumerate(schema.released, start=1)
+                    _field(place, column, files[0].name)
+                    for place, column in enumerate(handed_out(manifest, schema), start=1)
                 ],
             }
         ],
@@ -134,7 +146,7 @@ def _field(place: int, column: Column, file: str) -> dict:
         "@type": "cr:Field",
         "@id": _field_id(place, column.name),
         "name": column.name,
-        "description": ", ".join(filter(None, (column.kind, unit, column.description))),
+        "description": ", ".join(filter(None, (told_kind(column), unit, column.description))),
         "dataType": data_type(column),
         "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
     }

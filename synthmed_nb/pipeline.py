@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from .auditing import Audit, audit
 from .cards import write_cards
 from .evaluation import Evaluation, evaluate
+from .fakes import Fakes, add_fakes, check_fakes
 from .reports import PAGES, report, report_parameters
 from synthmed_nb.runs import (
     Manifest,
@@ -47,6 +48,7 @@ class Options:
         seed: of everything that is drawn.
         survival: columns of the time and of the event, for survival curves; None: none.
         groups: columns whose groups are compared; none: those that look protected.
+        fake: make up identifiers in the place of those left out, see `add_fakes`.
         policy: bounds of the audit; "open-release" for a table that anybody may have, else for one
             that is handed to a named party under a contract.
         override: a reason to release whatever the audit says.
@@ -60,6 +62,7 @@ class Options:
     survival: tuple[str, str] | None = None
     groups: tuple[str, ...] | None = None
     seed: int = 0
+    fake: bool = False
     policy: Literal["open-release", "controlled-access"] = "controlled-access"
     override: str | None = None
     device: str = "auto"
@@ -108,7 +111,7 @@ def split(table: pd.DataFrame, schema: Schema, holdout: pd.DataFrame | None, see
     return schema.check(table), *schema.split_holdout(holdout, seed=seed)
 
 # %% ../nbs/74_pipeline.ipynb #results
-def results(evaluation: Evaluation, verdict: Audit) -> dict[str, Any]:
+def results(evaluation: Evaluation, verdict: Audit, fakes: Fakes | None = None) -> dict[str, Any]:
     """The main numbers of a run, as they stand in `evaluation.json` and `audit.json`."""
     fidelity, utility = evaluation.fidelity, evaluation.utility
     paper = {key: fidelity.measure(key.capitalize(), "paper").value for key in ("shape", "trend")}
@@ -133,6 +136,8 @@ def results(evaluation: Evaluation, verdict: Audit) -> dict[str, Any]:
         }
     attacks = {a.name: a.model_dump(mode="json", exclude={"name", "roc"}) for a in verdict.attacks}
     copies = verdict.copies.model_dump(mode="json")
+    if fakes is not None:
+        numbers["fakes"] = fakes.model_dump(mode="json")
     return numbers | {
         "attacks": attacks,
         "copies": copies,
@@ -174,6 +179,10 @@ def run(
     stages = stages or Stages(len(STAGES))
     with stages.stage("split"):
         parts = split(table, schema, holdout, options.seeds["split"])
+        real = None
+        if options.fake:
+            real = pd.concat([table, holdout], ignore_index=True)  # None is left aside
+            check_fakes(real, schema)
     named = {"target": schema.target, "patient": schema.patient, "small": schema.small}
     begin(out)
     try:
@@ -188,7 +197,7 @@ def run(
             release=False,
             outputs={},
         )
-        return _chain(parts, schema, out, options, stages, draft)
+        return _chain(parts, real, schema, out, options, stages, draft)
     except BaseException:
         abandon(out)
         raise
@@ -209,9 +218,28 @@ def _pages(out: Path, draft: Manifest, tell: Tell) -> None:
         manifest = str(private / "provenance.json")
         report(page, out / f"{page}.html", **given, manifest=manifest, pages=True)
 
+# %% ../nbs/74_pipeline.ipynb #released
+def _released(
+    synthetic: pd.DataFrame, real: pd.DataFrame | None, schema: Schema, seed: int, paths: list[Path]
+) -> Fakes | None:
+    """Write the synthetic table, with made-up identifiers if there is a real table for that."""
+    fakes = None
+    if real is not None:
+        synthetic, fakes = add_fakes(synthetic, real, schema, seed)
+        _write_json(fakes, paths[0].with_name("fakes.json"))
+    for path in paths:
+        write_table(synthetic, path)
+    return fakes
+
 # %% ../nbs/74_pipeline.ipynb #chain
 def _chain(
-    parts: Parts, schema: Schema, out: Path, options: Options, stages: Stages, draft: Manifest
+    parts: Parts,
+    real: pd.DataFrame | None,
+    schema: Schema,
+    out: Path,
+    options: Options,
+    stages: Stages,
+    draft: Manifest,
 ) -> Manifest:
     """All that comes after the split."""
     train, private, seeds = parts[0], out / "private", options.seeds
@@ -227,8 +255,7 @@ def _chain(
         rows = options.rows or len(train)
         synthetic = model.sample(rows, seed=seeds["sample"], privacy=options.privacy, progress=tell)
         tables = [private / f"synthetic.{ending}" for ending in ("parquet", "csv")]
-        for path in tables:
-            write_table(synthetic, path)
+        fakes = _released(synthetic, real, schema, seeds["sample"], tables)
     with stages.stage("evaluate") as tell:
         told = {"survival": options.survival, "groups": options.groups}
         evaluation = evaluate(
@@ -241,11 +268,11 @@ def _chain(
             model=model, policy=options.policy, seed=seeds["audit"], progress=tell,
         )  # fmt: skip
         _write_json(verdict, private / "audit.json")
-    written = fingerprint(schema.check(read_table(tables[0])))
+    written = fingerprint(schema.check(read_table(tables[0]))[schema.released])
     opened = gate(verdict.verdict, verdict.fingerprint, written, options.override)
     draft = draft.model_copy(
         update={
-            "results": results(evaluation, verdict),
+            "results": results(evaluation, verdict, fakes),
             "release": opened,
             "override": options.override if opened and verdict.verdict != "PASS" else None,
         }
@@ -278,6 +305,9 @@ def summary(manifest: Manifest) -> str:
         lines.append(("utility", f"mean {found['metric']} for {found['target']}: {trained}"))
         words = {True: "yes", False: "no", None: "cannot be told"}[found["within_3_percent"]]
         lines.append(("", f"within 3 % of real: {words}"))
+    if "fakes" in found:
+        made_up = Fakes.model_validate(found["fakes"]).sentence()
+        lines += [("made up" if not i else "", part) for i, part in enumerate(wrap(made_up, 88))]
     lines += [("bias" if not i else "", part) for i, part in enumerate(wrap(found["bias"], 88))]
     for number, (name, attack) in enumerate(found["attacks"].items()):
         interval = f"{attack['auc_low']:.3f} to {attack['auc_high']:.3f}"

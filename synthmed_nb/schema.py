@@ -19,7 +19,13 @@ import pandas as pd
 from pandas.api import types
 from pydantic import BaseModel, ValidationError, model_validator
 
-from .code_columns import CODES, conform_codes, found_codes, tidy_cells
+from synthmed_nb.code_columns import (
+    CODES,
+    conform_codes,
+    found_codes,
+    guess_cells,
+    tidy_cells,
+)
 from .codes import code_system
 from .columns import Column, Role, date_format, describe, parse_dates, tidy
 
@@ -203,9 +209,12 @@ def detect_columns(
     roles = {target: "target", patient: "patient"}
     columns = tuple(
         found_codes(
-            describe(frame[name], roles.get(name), name in keep, owners, dtypes[name]), frame[name]
+            describe(
+                column, roles.get(name), name in keep, owners, dtypes[name], guess_cells(column)
+            ),
+            column,
         )
-        for name in frame.columns
+        for name, column in frame.items()
     )
     for column in columns:
         if column.role in REMARKS:
@@ -416,10 +425,7 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         return check_frame(frame, self.columns)
 
     def split(
-        self,
-        frame: pd.DataFrame,
-        seed: int = 0,
-        shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+        self, frame: pd.DataFrame, seed: int = 0, shares: tuple[float, ...] = (0.6, 0.2, 0.2)
     ) -> tuple[pd.DataFrame, ...]:
         """Train, holdout, reference: checked rows in their order, each patient in one part."""
         return split_frame(self.check(frame), self.patient, shares, seed)

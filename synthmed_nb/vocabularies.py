@@ -132,7 +132,7 @@ def _form_path(code: str, system: str) -> tuple[str, ...]:
         above = [_chapter(category, system), category]
     return (*(label for label in above if label not in (None, code)), code)
 
-# %% ../nbs/00a_vocabularies.ipynb #code-path
+# %% ../nbs/00f_vocabularies.ipynb #code-path
 def code_path(code: str, system: str, tree: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The labels from the chapter down to the code itself.
 
