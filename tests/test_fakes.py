@@ -18,7 +18,7 @@ from synthmed_nb.fakes import Fakes, add_fakes
 from synthmed_nb.identifiers import scan_identifiers
 from synthmed_nb.pipeline import Options, run
 from synthmed_nb.schema import InputError
-from synthmed_nb.tables import read_table
+from synthmed_nb.tables import fingerprint, read_table
 
 DATA = Path(os.environ.get("SYNTHMED_DATA", "no such folder"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SYNTHMED_DATA is not set")
@@ -274,6 +274,10 @@ def test_covid_testing_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert not pairs[0] & pairs[1]
     told = json.loads((tmp_path / "run" / "manifest.json").read_text())["results"]["fakes"]
     assert Fakes.model_validate(told) == Fakes.load(tmp_path / "run" / "private" / "fakes.json")
+    private = tmp_path / "run" / "private"
+    schema = Schema.load(private / "schema.json")
+    audited = json.loads((private / "audit.json").read_text())["fingerprint"]
+    assert audited == fingerprint(schema.check(table)[schema.released])
     assert "made-up first name" in (folder / "README.md").read_text()
     fields = json.loads((folder / "croissant.json").read_text())["recordSet"][0]["field"]
     assert [field["name"] for field in fields] == list(table)
