@@ -186,8 +186,8 @@ def hide_codes(tree: CodeTree, records: int, slots: int, generator: torch.Genera
 def group_mass(logits: Tensor, groups: Tensor) -> Tensor:
     """Log of the summed exponentials of each group: (batch, groups); logits (batch, nodes)."""
     top = logits.detach().amax(dim=1, keepdim=True)
-    mass = torch.zeros(len(logits), int(groups.max()) + 1, device=logits.device)
-    return mass.index_add(1, groups, (logits - top).clamp_min(-80).exp()).log() + top
+    mass = torch.zeros(int(groups.max()) + 1, len(logits), device=logits.device)
+    return mass.index_add(0, groups, (logits - top).clamp_min(-80).exp().T).log().T + top
 
 
 def code_surprise(
@@ -217,16 +217,20 @@ def code_surprise(
     count = total.index_add(0, row, torch.ones(len(row), device=logits.device))
     return total.index_add(0, row, mass - logits[row, target]) / count.clamp_min(1)
 
-# %% ../nbs/14a_code_diffusion.ipynb #sample
+# %% ../nbs/14a_code_diffusion.ipynb #pick
 STEPS = 16  # looks of the network for each level
 
 
-def _pick(logits: Tensor, open_: Tensor, luck: Tensor) -> Tensor:
+def _pick(logits: Tensor, open_: Tensor, generator: torch.Generator) -> Tensor:
     """One place for each record among the open ones, by softmax: shape (records,)."""
+    luck = stratified_times(len(logits), generator)[
+        torch.randperm(len(logits), generator=generator)
+    ]
     ladder = logits.masked_fill(~open_, -math.inf).softmax(dim=1).double().cumsum(dim=1)
-    return (ladder <= luck[:, None] * ladder[:, -1:]).sum(dim=1).clamp_max(logits.shape[1] - 1)
+    low = luck.double().to(ladder.device)[:, None] * ladder[:, -1:]
+    return (ladder <= low).sum(dim=1).clamp_max(logits.shape[1] - 1)
 
-
+# %% ../nbs/14a_code_diffusion.ipynb #sample
 @torch.no_grad()
 def sample_codes(
     net: CodeUNet,
@@ -253,44 +257,35 @@ def sample_codes(
     Returns:
         Labels, shape (records, slots); -1 where there is no slot, or no label is left for it.
     """
-    slots, there = slots.clone(), columns >= 0
-    given = slots >= 0
+    columns, given = columns.clone(), slots >= 0
     levels = torch.where(given, tree.levels, 0)
     nodes = torch.where(given, tree.paths[slots.clamp_min(0), -1], -1)
     room = tree.room(open_)
-    for n in range(tree.levels):
-        taken = torch.where(given, tree.paths[slots.clamp_min(0), n], 0)
-        room.scatter_add_(1, taken, -given.float())
-    free = there & ~given
-    turn = torch.where(free, free.cumsum(1) - 1, -1)  # when each slot is filled
-    most = free.sum(1, keepdim=True)
-    when = torch.where(free, turn * STEPS // most.clamp_min(STEPS), -1)
+    for path in tree.paths[slots.clamp_min(0)].unbind(2):  # what is given takes its room
+        room.scatter_add_(1, path, -given.float())
+    free = (columns >= 0) & ~given
+    when = (free.cumsum(1) - 1) * STEPS // free.sum(1, keepdim=True).clamp_min(STEPS)
     for level, span in enumerate(tree.spans):
-        for step in range(int(when.max()) + 1 if free.any() else 0):
-            due = (when == step) & free
+        for step in range(STEPS):
+            due = (when == step) & free & (columns >= 0)
             rows = due.any(1).nonzero().flatten()
             counts = level_counts(tree, columns[rows], levels[rows])
             known = tree.above[nodes[rows]].flatten(1)
             features = net.features(words[rows], scores[rows], known, counts)
             logits = F.linear(features, net.answer.weight[span], net.answer.bias[span])
-            while (left := due[rows].any(1).nonzero().flatten()).numel():
-                row = rows[left]
-                place = due[row].int().argmax(1)
-                parent = torch.where(
-                    nodes[row, place] < 0, columns[row, place], tree.columns + nodes[row, place]
-                )
+            while due.any():
+                left = due[rows].any(1).nonzero().flatten()
+                row, place = rows[left], due[rows[left]].int().argmax(1)
+                due[row, place] = False
+                above = nodes[row, place]
+                parent = torch.where(above < 0, columns[row, place], tree.columns + above)
                 fits = (tree.groups[span] == parent[:, None]) & (room[row, span] > 0)
-                luck = stratified_times(len(row), generator).double().to(row.device)
-                luck = luck[torch.randperm(len(row), generator=generator).to(row.device)]
-                node = span.start + _pick(logits[left], fits, luck)
-                none = ~fits.any(1)  # no code is left: the slot stays empty
-                free[row[none], place[none]] = False
-                there[row[none], place[none]] = False
-                row, place, node = row[~none], place[~none], node[~none]
+                node = span.start + _pick(logits[left], fits, generator)
+                some = fits.any(1)
+                columns[row[~some], place[~some]] = -1  # no code is left: there is no such slot
+                row, place, node = row[some], place[some], node[some]
                 nodes[row, place], levels[row, place] = node, level + 1
                 room[row, node] -= 1
-                due[rows[left], due[rows[left]].int().argmax(1)] = False
-            columns = torch.where(there, columns, -1)
     last = nodes - tree.spans[-1].start
     found = tree.labels[last.clamp(0, len(tree.labels) - 1)]
-    return torch.where(there & (levels == tree.levels), found, -1)
+    return torch.where((columns >= 0) & (levels == tree.levels), found, -1)

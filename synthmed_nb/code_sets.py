@@ -17,10 +17,27 @@ import pandas as pd
 from .codecs import FLOOR, MOST_HELD
 from .codes import code_path, released_nodes
 
-# %% ../nbs/10a_code_sets.ipynb #set
+# %% ../nbs/10a_code_sets.ipynb #label
 OTHER = "other"  # the label of rare codes that no chapter of 11 patients can stand for
 
 
+def _label(code: str, named: set[str], system: str, tree: Mapping[str, str] | None) -> str | None:
+    """The lowest label on the path of a code."""
+    if code in named:
+        return code
+    return next((x for x in reversed(code_path(code, system, tree)) if x in named), None)
+
+
+def _capped(places: list[int], several: tuple[int, ...]) -> list[int]:
+    counts: Counter[int] = Counter()
+    kept = []
+    for place in places:
+        counts[place] += 1
+        if place >= 0 and counts[place] <= several[place]:
+            kept.append(place)
+    return kept
+
+# %% ../nbs/10a_code_sets.ipynb #set
 @dataclass(frozen=True)
 class CodeSet:
     """The labels of one code column, and what is above them."""
@@ -84,20 +101,3 @@ class CodeSet:
     def decode(self, slots: np.ndarray) -> list[tuple[str, ...]]:
         """Labels of each record, sorted; `slots` as from `encode`."""
         return [tuple(sorted(self.labels[i] for i in row if i >= 0)) for row in slots.tolist()]
-
-
-def _label(code: str, named: set[str], system: str, tree: Mapping[str, str] | None) -> str | None:
-    """The lowest label on the path of a code."""
-    if code in named:
-        return code
-    return next((x for x in reversed(code_path(code, system, tree)) if x in named), None)
-
-
-def _capped(places: list[int], several: tuple[int, ...]) -> list[int]:
-    counts: Counter[int] = Counter()
-    kept = []
-    for place in places:
-        counts[place] += 1
-        if place >= 0 and counts[place] <= several[place]:
-            kept.append(place)
-    return kept

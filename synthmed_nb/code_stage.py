@@ -95,7 +95,7 @@ def _label(encoder: Encoder, name: str, code: object) -> int:
         fix=f"the nearest that it knows: {', '.join(near)}" if near else "it knows none",
     )
 
-# %% ../nbs/17g_code_stage.ipynb #stage
+# %% ../nbs/17g_code_stage.ipynb #forest
 CANDIDATES = 8  # for the columns of a record that shall hold certain codes
 
 
@@ -106,7 +106,7 @@ def code_tree(encoder: Encoder, device: torch.device) -> CodeTree | None:
         return None
     return CodeTree.of([codes.paths for codes in sets], [codes.several for codes in sets], device)
 
-
+# %% ../nbs/17g_code_stage.ipynb #stage
 @dataclass(frozen=True)
 class CodeStage:
     """A trained model of codes beside the encoder and vocabulary that it belongs to."""
