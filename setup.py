@@ -27,7 +27,11 @@ setup(
         "synthmed_nb.data": ["*"],
     },
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={  # "sql" of "sql_requirements", and so on
+        key.removesuffix("_requirements"): words.split()
+        for key, words in cfg.items()
+        if key.endswith("_requirements")
+    },
     entry_points={
         "console_scripts": cfg["console_scripts"].split("\n"),
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
