@@ -98,7 +98,7 @@ def cdm_tables(where: str | Path) -> Read:
 
     return read
 
-
+# %% ../nbs/02c_omop.ipynb #cdm-table
 def cdm_table(read: Read, name: str, needed: str, more: str = "") -> pd.DataFrame | None:
     """A table with whole numbers for ids and days for dates; None if it is not there."""
     frame = read(name, [*needed.split(), *more.split()])
@@ -185,7 +185,7 @@ def _read_visits(read: Read, concepts: pd.DataFrame) -> pd.DataFrame:
         }
     )
 
-
+# %% ../nbs/02c_omop.ipynb #read-events
 def _read_events(read: Read) -> pd.DataFrame:
     parts = {}
     for name, (table, stem, start, _) in EVENTS.items():
