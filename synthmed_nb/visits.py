@@ -95,7 +95,7 @@ def _csv_columns(path: Path, columns: Collection[str]) -> tuple[dict[str, str], 
 def days(column: pd.Series) -> pd.Series:
     """The day of dates, times or ISO texts, without a zone; what is no date becomes missing."""
     if not types.is_datetime64_any_dtype(column.dtype):
-        text = column.astype(object).map(str, na_action="ignore").str
+        text = column.astype(object).map(str, na_action="ignore").astype("str").str
         parsed = pd.to_datetime(text[:10], format="%Y-%m-%d", errors="coerce")
         column = parsed.fillna(pd.to_datetime(text[:8], format="%Y%m%d", errors="coerce"))
     if column.dt.tz is not None:
