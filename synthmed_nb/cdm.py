@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from .columns import InputError, note, whole_file
+from .columns import InputError, note
 from synthmed_nb.omop import (
     CONCEPT,
     DEMOGRAPHICS,
@@ -24,7 +24,7 @@ from synthmed_nb.omop import (
     concept_table,
     outside,
 )
-from .visits import UNRECORDED, days, said, whole
+from .visits import UNRECORDED, days, new_folder, said, whole, write_fields
 
 # %% ../nbs/02d_cdm.ipynb #cdm
 _VISIT = "provider_id visit_occurrence_id visit_detail_id"
@@ -79,6 +79,8 @@ def cdm_schema(table: str) -> pa.Schema:
         elif name.endswith(("_date", "_datetime")):
             kind = pa.date32() if name.endswith("_date") else pa.timestamp("us")
         fields.append(pa.field(name, kind, nullable=not required))
+    if table == "concept":  # an excerpt of a vocabulary may lack fields
+        fields = [field.with_nullable(True) for field in fields]
     return pa.schema(fields)
 
 # %% ../nbs/02d_cdm.ipynb #ready
@@ -209,8 +211,10 @@ def write_omop(table: pd.DataFrame, folder: str | Path, *, like: str | Path) -> 
         like: the OMOP source whose vocabulary it is in; of its concepts those in use are written.
 
     Raises:
-        InputError: if columns are missing or have gaps, or codes are none of the vocabulary.
+        InputError: if the folder is in use, columns are missing or have gaps, or codes are none
+            of the vocabulary.
     """
+    folder = new_folder(folder)
     concepts = concept_table(cdm_tables(like))
     ready = _ready(table)
     ready["birth"] = _birth_years(ready)
@@ -222,25 +226,15 @@ def write_omop(table: pd.DataFrame, folder: str | Path, *, like: str | Path) -> 
     for frame in made.values():
         for column in frame.columns[frame.columns.str.endswith("concept_id")]:
             used |= set(frame[column])
-    made["concept"] = concepts[concepts["concept_id"].isin(used)].sort_values("concept_id")
+    made["concept"] = _excerpt(concepts, used)
     for name, frame in made.items():
-        _write(frame, Path(folder) / f"{name}.parquet", cdm_schema(name))
+        write_fields(frame, folder / f"{name}.parquet", cdm_schema(name))
 
 
-def _write(frame: pd.DataFrame, path: Path, schema: pa.Schema) -> None:
-    """Write a frame in the fields of a schema; those that it does not have are empty."""
-    if schema.names == CONCEPT:  # an excerpt of a vocabulary may lack fields
-        dates = {name: days(frame[name]) for name in CONCEPT if name.endswith("_date")}
-        frame = frame.assign(**dates)
-        schema = pa.schema([field.with_nullable(True) for field in schema])
-    columns = [
-        pa.array(frame[field.name], from_pandas=True).cast(field.type)
-        if field.name in frame
-        else pa.nulls(len(frame), field.type)
-        for field in schema
-    ]
-    with whole_file(path) as file:
-        pa.parquet.write_table(pa.Table.from_arrays(columns, schema=schema), file)
+def _excerpt(concepts: pd.DataFrame, used: set[int]) -> pd.DataFrame:
+    """The concepts in use, with days for dates."""
+    held = concepts[concepts["concept_id"].isin(used)].sort_values("concept_id")
+    return held.assign(**{name: days(held[name]) for name in CONCEPT if name.endswith("_date")})
 
 # %% ../nbs/02d_cdm.ipynb #check-table
 def _check(name: str, frame: pd.DataFrame, known: dict[str, pd.DataFrame]) -> dict[str, int]:
