@@ -189,10 +189,18 @@ class _DuckDB:
         self.connection, self.address = connection, address
 
     def names(self) -> list[str]:
-        query = "select table_name from information_schema.tables where table_schema = "
-        where = "current_schema()" if self.address.schema is None else "$1"
-        given = [] if self.address.schema is None else [self.address.schema]
-        return [name for (name,) in self.connection.execute(query + where, given).fetchall()]
+        query = (
+            "select table_name from information_schema.tables where table_catalog = "
+            "current_database() and table_schema = coalesce($1, current_schema())"
+        )
+        return [
+            name for (name,) in self.connection.execute(query, [self.address.schema]).fetchall()
+        ]
+
+    def place(self) -> list[str]:
+        """Where a table is: the file and a schema may have the same name, so both are said."""
+        query = "select current_database(), coalesce($1, current_schema())"
+        return list(self.connection.execute(query, [self.address.schema]).fetchall()[0])
 
     def quote(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
@@ -217,6 +225,9 @@ class _SQLAlchemy:
 
         inspector, schema = inspect(self.connection), self.address.schema
         return [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+
+    def place(self) -> list[str]:
+        return [self.address.schema] if self.address.schema else []
 
     def quote(self, name: str) -> str:
         return self.connection.dialect.identifier_preparer.quote_identifier(name)
@@ -326,6 +337,6 @@ def _query(reader: Any, address: Address, table: str, columns: Sequence[str] | N
             rule="the table is there, written with the same capitals",
             fix=f"choose among {', '.join(sorted(names)[:20]) or 'none: it is empty'}",
         )
-    parts = [part for part in (address.schema, table) if part]
+    parts = [*reader.place(), table]
     chosen = "*" if columns is None else ", ".join(map(reader.quote, columns))
     return f"SELECT {chosen} FROM {'.'.join(map(reader.quote, parts))}"

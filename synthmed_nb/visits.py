@@ -195,13 +195,20 @@ def _visits(visits: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
 UNRECORDED = "no visit recorded"  # type of a visit that was made from its events
 
 
-def _place(visits: pd.DataFrame, events: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Visits with those that had to be made, and for each event the row of its visit."""
+def _named(visits: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
+    """The row of the visit that each event names; NaN where it is not there or another's."""
     row = events["visit"].map(pd.Series(visits.index, index=visits["visit"])).astype("float64")
     row = row.to_numpy(copy=True)
     held = np.flatnonzero(~np.isnan(row))
     others = visits["who"].to_numpy()[row[held].astype(int)] != events["who"].to_numpy()[held]
     row[held[others]] = np.nan
+    return row
+
+
+def _place(
+    visits: pd.DataFrame, events: pd.DataFrame, row: np.ndarray
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Visits with those that had to be made, and for each event the row of its visit."""
     lost = np.flatnonzero(np.isnan(row))
     if not len(lost):
         return visits, row.astype(int)
@@ -255,10 +262,11 @@ def visit_table(
     visits = _visits(visits, people)
     said(events["code"].isna().sum(), "events have no code and were left out")
     events = _known(events[events["code"].notna()], people, "events")
-    lost = events["date"].isna() & ~events["visit"].isin(visits["visit"])
+    row = _named(visits, events)
+    lost = events["date"].isna().to_numpy() & np.isnan(row)
     said(lost.sum(), "events without a date and a known visit were left out")
     events = events[~lost]
-    visits, row = _place(visits, events)
+    visits, row = _place(visits, events, row[~lost])
     if visits.empty:
         fix = "look at the keys of persons, and at the dates"
         raise InputError("the source has no visit", rule="there are visits or events", fix=fix)
