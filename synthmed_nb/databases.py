@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILES', 'WORDS', 'DOORS', 'arrow_series', 'is_database', 'Address', 'address_of', 'locked_duckdb', 'check_select',
-           'table_names', 'read_database']
+           'table_names', 'column_names', 'read_database']
 
 # %% ../nbs/01d_databases.ipynb #imports
 import re
@@ -33,12 +33,19 @@ def arrow_series(column: pa.ChunkedArray) -> pd.Series:
         stored = column.type
     if pa.types.is_null(stored):
         return pd.Series(float("nan"), index=range(len(column)))
+    if pa.types.is_list(stored) or pa.types.is_large_list(stored):
+        return pd.Series([_texts(cell) for cell in column.to_pylist()], dtype=object)
     if gaps and (pa.types.is_integer(stored) or pa.types.is_boolean(stored)):
         unsigned = pa.types.is_unsigned_integer(stored)
         whole = "UInt64" if unsigned else "Int64"
         dtype = "boolean" if pa.types.is_boolean(stored) else whole
         return pd.Series(pd.array(column.to_pylist(), dtype=dtype))
     return column.to_pandas(date_as_object=False)
+
+
+def _texts(cell: list | None) -> tuple[str, ...] | None:
+    """A list of codes as a tuple of texts, without gaps in it."""
+    return None if cell is None else tuple(str(code) for code in cell if code is not None)
 
 # %% ../nbs/01d_databases.ipynb #address
 FILES = ("duckdb", "sqlite")  # databases that are one file
@@ -172,12 +179,13 @@ def check_select(query: str, shown: str) -> str:
         InputError: if it does not begin with SELECT or WITH, or is several statements.
     """
     query = query.strip().rstrip(";").strip()
-    bare = re.sub(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", " ", query, flags=re.DOTALL)
-    bare = re.sub(r'"(?:[^"]|"")*"', " ", bare)
+    quoted = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/"""
+    bare = re.sub(quoted, " ", query, flags=re.DOTALL)
     writes = r"\b(insert|update|delete|merge|drop|alter|create|truncate|into|call|copy)\b"
     if not re.match(r"\s*(select|with)\b", bare, re.IGNORECASE) or ";" in bare:
         raise _only_selects(shown)
-    if re.search(writes, bare, re.IGNORECASE):
+    other_quotes = r"\\'|\$\w*\$"  # of some systems; what they hide cannot be told
+    if re.search(writes, bare, re.IGNORECASE) or re.search(other_quotes, query):
         raise _only_selects(shown)
     return query
 
@@ -296,6 +304,17 @@ def table_names(where: str) -> list[str]:
         return reader.names()
 
 
+def column_names(where: str, table: str) -> list[str]:
+    """Names of the columns of a table, as they are written there.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    address = address_of(where)
+    with _opened(address) as reader:
+        return reader.select(f"{_query(reader, address, table, None)} WHERE 1 = 0")[0]
+
+# %% ../nbs/01d_databases.ipynb #read-a-table
 def read_database(
     where: str, table: str | None = None, columns: Sequence[str] | None = None
 ) -> pd.DataFrame:

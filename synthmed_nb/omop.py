@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .columns import InputError, note
-from .databases import is_database, read_database, table_names
+from .databases import column_names, is_database, read_database, table_names
 from synthmed_nb.visits import (
     days,
     find_tables,
@@ -92,9 +92,11 @@ def cdm_tables(where: str | Path) -> Read:
     def read(name: str, columns: Collection[str]) -> pd.DataFrame | None:
         if name not in names:
             return None
-        frame = read_database(where, names[name])
-        frame = frame.rename(columns=str.lower)
-        return frame[[column for column in frame.columns if column in columns]]
+        held = column_names(where, names[name])
+        wanted = [column for column in held if column.lower() in columns]
+        if not wanted:
+            return pd.DataFrame()
+        return read_database(where, names[name], wanted).rename(columns=str.lower)
 
     return read
 

@@ -77,6 +77,8 @@ def _csv_columns(path: Path, columns: Collection[str]) -> tuple[dict[str, str], 
     )
     held = [name.strip(' "\r') for name in head.split("\t" if tabs else ",")]
     names = {name: name.lower() for name in held if name.lower() in columns}
+    if not names:  # or all columns would be read
+        return {}, pa.table({})
     with pa.input_stream(str(path), compression=packed) as stream:
         table = pa.csv.read_csv(
             stream,

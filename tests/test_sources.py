@@ -353,7 +353,7 @@ def test_equal_timestamps_keep_their_order(tmp_path):
     [
         ({"person": "a,b\n1,2\n"}, "lacks column 'person_id'"),
         ({"visit_occurrence": "visit_occurrence_id\n1\n"}, "visit_occurrence lacks"),
-        ({"person": ""}, "damaged"),
+        ({"person": ""}, "lacks column 'person_id'"),
         ({"condition_occurrence": "person_id,condition_concept_id,condition_start_date\n1,2\n"},
          "damaged"),
     ],
