@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -165,6 +166,14 @@ def test_a_password_is_never_said(where, capsys, tmp_path):
             assert cli.main([str(word) for word in words]) == 2
         said = capsys.readouterr()
         assert SECRET not in said.out + said.err
+
+
+@pytest.mark.parametrize("package", ["duckdb", "sqlalchemy"])
+def test_an_extra_that_is_not_there_is_named(hospital, package, monkeypatch):
+    for name in [n for n in sys.modules if n.partition(".")[0] == package] + [package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r"not installed.*synthmed_nb\[sql\]"):
+        read_database(f"duckdb:///{hospital}/h.duckdb?table=visits")
 
 
 def test_types_of_duckdb(tmp_path):
