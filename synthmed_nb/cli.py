@@ -8,6 +8,7 @@ __all__ = ['COMMANDS', 'CODES', 'Parser', 'parser', 'main']
 # %% ../nbs/79_cli.ipynb #imports
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -29,6 +30,7 @@ from synthmed_nb.arguments import (
     pair,
     read,
     reason,
+    source,
 )
 from synthmed_nb.judges import (
     audit_command,
@@ -172,10 +174,10 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "page.html", "page, to be written")
 
 # %% ../nbs/79_cli.ipynb #whole
-def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callable) -> Any:
+def _whole(args: argparse.Namespace, files: dict[str, str | Path | None], load: Callable) -> Any:
     """Read and check, then let the pipeline do the rest; returns the manifest."""
     from synthmed_nb.runs import Stages, check_folder
-    from synthmed_nb.tables import file_sha256
+    from synthmed_nb.sources import source_sha256
 
     out = check_folder(args.out)
     stages = Stages(8)
@@ -183,7 +185,10 @@ def _whole(args: argparse.Namespace, files: dict[str, Path | None], load: Callab
         table = load()
         schema = detected(table, args)
         holdout = read(args.holdout, args) if args.holdout else None
-        inputs = {name: file_sha256(path) for name, path in files.items() if path}
+        read_ones = {"table": table, "holdout": holdout}
+        inputs = {
+            name: source_sha256(path, read_ones[name]) for name, path in files.items() if path
+        }
         names = "minutes steps rows privacy fake seed policy override device".split()
         chosen = {name: getattr(args, name) for name in names}
         chosen["survival"] = args.survival and tuple(args.survival)
@@ -225,7 +230,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add(parser, "--target", required=True)
     add(parser, "--patient --keep --missing --small")
     parser.add_argument(
-        "--holdout", metavar="FILE", type=existing,
+        "--holdout", metavar="FILE", type=source,
         help="real rows kept apart by you: TABLE is then all train, FILE becomes holdout and "
         "reference",
     )  # fmt: skip
@@ -285,7 +290,8 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the options in one line."""
 
     def error(self, message: str) -> None:
-        """End with exit code 2."""
+        """End with exit code 2; what looks like an address may hold a password."""
+        message = re.sub(r"\S+://.*", "an address", message)
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

@@ -142,7 +142,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         parameters: the options of the run.
         seeds: the seed of each stage that draws.
         versions: of Python and of the packages that change results.
-        inputs: SHA-256 of the bytes of each input file.
+        inputs: SHA-256 of the bytes of each input file; of a database or a folder of tables, the
+            fingerprint of the table that was read. Addresses are not kept.
         stages: seconds and peak memory.
         results: the main numbers, the same as on the pages.
         override: the reason given for a release that the audit did not support.

@@ -25,6 +25,7 @@ import pyarrow.parquet
 from pandas.api import types
 
 from .columns import whole_file
+from .databases import is_database, read_database
 from .schema import InputError, check_names, named_frame, write_bytes
 
 # %% ../nbs/02_tables.ipynb #format-of
@@ -121,9 +122,15 @@ def _read_parquet(path: Path, missing: Iterable[str]) -> pd.DataFrame:
         column, stored = frame[name], table.schema.field(name).type
         if types.is_float_dtype(column.dtype) and pa.types.is_integer(stored):
             frame[name] = _nullable(table[name], "Int64")
-        elif missing and (types.is_string_dtype(column.dtype) or column.dtype == object):
-            frame[name] = column.mask(column.isin(list(missing)))
+        else:
+            frame[name] = _marked(column, missing)
     return frame
+
+
+def _marked(column: pd.Series, missing: Iterable[str]) -> pd.Series:
+    """A column of texts without those that mark a missing cell."""
+    text = types.is_string_dtype(column.dtype) or column.dtype == object
+    return column.mask(column.isin(list(missing))) if missing and text else column
 
 # %% ../nbs/02_tables.ipynb #read-table
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, pa.ArrowException)
@@ -144,10 +151,11 @@ def _broken(path: Path, error: Exception) -> InputError:
 
 
 def read_table(path: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a patient table from a .csv, .csv.gz or .parquet file.
+    """Read a patient table from a .csv, .csv.gz or .parquet file, or from a database.
 
     Args:
-        path: the file.
+        path: the file, or an address such as `duckdb:///file.duckdb?table=visits`; see
+            `read_database`.
         missing: texts that mark a missing cell, beside empty, NA, NaN, nan, null and NULL in CSV.
 
     Returns:
@@ -158,7 +166,10 @@ def read_table(path: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
         InputError: if the file is not there, cut off, ragged, not UTF-8, of another format, or
             has empty or repeated column names.
     """
-    path, ending, missing = Path(path), format_of(path), tuple(missing)
+    missing = tuple(missing)
+    if is_database(path):
+        return read_database(path).apply(_marked, missing=missing)
+    path, ending = Path(path), format_of(path)
     try:
         if ending == ".parquet":
             return _read_parquet(path, missing)

