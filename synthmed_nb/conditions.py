@@ -62,7 +62,8 @@ def _number(column: Column, value: object) -> float:
         number = to_numbers(pd.Series([value]), column)[0]
     except (ValueError, TypeError):
         number = math.nan
-    if column.kind == "datetime" and isinstance(value, (int, float)):  # seconds since when?
+    plain = column.kind == "datetime" and not column.date_format
+    if plain and isinstance(value, (int, float)):  # seconds since when?
         number = math.nan
     if not math.isfinite(number):
         raise _refuse(

@@ -21,6 +21,7 @@ from synthmed_nb.codecs import (
     fit_number,
     on_lattice,
 )
+from .dates import moments, numbers_of_times, times_of_numbers, write_dates
 from .rules import Formula, find_formulas
 from .schema import NULLABLE, Column, Schema
 
@@ -28,9 +29,7 @@ from .schema import NULLABLE, Column, Schema
 def to_numbers(values: pd.Series, column: Column) -> np.ndarray:
     """A numeric or date column as float64, NaN in the gaps and for infinities: shape (rows,)."""
     if column.kind == "datetime":
-        dates = pd.to_datetime(values, format=column.date_format, utc=True)
-        seconds = dates.dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.int64)
-        return np.where(dates.isna(), np.nan, seconds.astype(float))
+        return numbers_of_times(moments(values, column), column)
     numbers = values.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     return np.where(np.isinf(numbers), np.nan, numbers)
 
@@ -38,14 +37,7 @@ def to_numbers(values: pd.Series, column: Column) -> np.ndarray:
 def from_numbers(numbers: np.ndarray, column: Column) -> pd.Series:
     """The way back: numbers as a column of the dtype (and date format) it came with."""
     if column.kind == "datetime":
-        seconds = np.where(np.isnan(numbers), 0, numbers).astype(np.int64)
-        dates = pd.Series(seconds.astype("datetime64[s]")).mask(np.isnan(numbers))
-        if column.date_format:
-            return dates.dt.strftime(column.date_format).astype(column.dtype)
-        zoned = (
-            dates.dt.tz_localize("UTC") if "UTC" in column.dtype or "," in column.dtype else dates
-        )
-        return zoned.astype(column.dtype)
+        return write_dates(times_of_numbers(numbers, column), column)
     values = pd.Series(numbers)
     if pd.api.types.is_integer_dtype(dtype := pd.api.types.pandas_dtype(column.dtype)):
         ends = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
@@ -233,6 +225,10 @@ def decode(encoder: Encoder, tokens: np.ndarray, residuals: np.ndarray) -> pd.Da
     for name in set(encoder.schema.released) - set(columns):
         column = encoder.schema.column(name)
         value = None if column.role == "empty" else column.constant
+        if column.kind == "datetime" and value is not None:
+            found = moments(pd.Series([value] * len(tokens), dtype=object), column)
+            columns[name] = write_dates(found, column)
+            continue
         columns[name] = pd.Series([value] * len(tokens), dtype=object).astype(column.dtype)
     return pd.DataFrame({name: columns[name] for name in encoder.schema.released})
 
