@@ -17,7 +17,7 @@ from pandas.api import types
 from .columns import Column, few, note
 from .moments import ZONED, Moment, moved, read_text, written
 
-# %% ../nbs/00b_dates.ipynb #moments
+# %% ../nbs/00b_dates.ipynb #from-texts
 READABLE = 0.5  # share of the cells that must be dates in a column that is said to hold dates
 
 
@@ -62,7 +62,7 @@ def _from_texts(texts: pd.Series, column: Column) -> np.ndarray:
         out[left] = texts[left].map(known).to_numpy("datetime64[us]")
     return out
 
-
+# %% ../nbs/00b_dates.ipynb #moments
 def moments(values: pd.Series, column: Column) -> np.ndarray:
     """The dates of a column: datetime64[us] of shape (rows,), in UTC where it has a zone.
 

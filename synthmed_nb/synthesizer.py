@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .bars import safe_count
 from .codecs import FLOOR
-from .conditions import Conditions, Request, column_place
+from .conditions import Conditions, Request, column_place, hold_dates, loose_dates
 from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .faces import Progress, model_html, tells
@@ -296,14 +296,15 @@ class Synthesizer:
         """A draw for every gap of a checked table."""
         encoder = self._fitted
         tokens, residuals = encode(encoder, frame, seed)
-        known = frame[self.schema.modelled].notna().to_numpy()
+        known = frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)
+        known = known.to_numpy()
         leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
         parts = []
         for block, start in enumerate(range(0, len(frame), BLOCK)):
             rows = slice(start, start + BLOCK)
             request = Request(tokens[rows], known[rows], residuals[rows])
             drawn = self._complete(request, leaning, {}, seed=seed, block=block)
-            parts.append(decode(encoder, *drawn))
+            parts.append(hold_dates(encoder, decode(encoder, *drawn), frame[rows]))
         return self.schema.check(pd.concat(parts)).set_axis(frame.index)
 
     def record_losses(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
