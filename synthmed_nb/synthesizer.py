@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .bars import safe_count
 from .codecs import FLOOR
-from .conditions import Conditions, Request, column_place, hold_dates, loose_dates
+from .conditions import Conditions, Request
 from .diffusion import Vocabulary, close_tokens, token_features
 from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .faces import Progress, model_html, tells
@@ -27,6 +27,7 @@ from .model import BLOCK, RecordModel, draw, learn, record_losses
 from .schedules import SCHEDULES, Plan
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
+from .wishes import column_place, hold_dates, loose_dates
 
 # %% ../nbs/18_synthesizer.ipynb #vocabulary
 def vocabulary(encoder: Encoder, device: torch.device) -> Vocabulary:
@@ -296,10 +297,8 @@ class Synthesizer:
         """A draw for every gap of a checked table."""
         encoder = self._fitted
         tokens, residuals = encode(encoder, frame, seed)
-        known = frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)
-        known = known.to_numpy()
-        leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
-        parts = []
+        known = (frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)).to_numpy()
+        leaning, parts = np.where(encoder.lookup("gaps"), -np.inf, 0.0), []
         for block, start in enumerate(range(0, len(frame), BLOCK)):
             rows = slice(start, start + BLOCK)
             request = Request(tokens[rows], known[rows], residuals[rows])
