@@ -195,7 +195,10 @@ def settle_dates(
     for name in (name for name in chains.names if name in by_name):
         wish, dates = by_name[name], drawn[name]
         column, link = encoder.schema.column(name), chains.links.get(name)
-        if wish.moved and len(wish.dates):
+        if not wish.moved and link and link.anchor in asked:
+            base = base_of(asked[link.anchor], encoder.schema.column(link.anchor), column)
+            dates = link.date(away[name], base, name in chains.ordered)
+        elif wish.moved and len(wish.dates):
             far = np.abs(np.where(np.isnan(dates), wish.dates[0], dates)[:, None] - wish.dates)
             dates = wish.dates[far.argmin(axis=1)]
         elif wish.moved:
