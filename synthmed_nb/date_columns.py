@@ -143,9 +143,7 @@ def _facts(dates: pd.Series) -> dict[str, object]:
 BIRTH_NAME = re.compile(r"birth|\b(dob|born)\b")
 NEARLY = 0.95  # share of the records in which an anchor comes first, or is known at all
 
-DISORDER = (
-    500  # so many times farther is an anchor that never comes first than one that always does
-)
+DISORDER = 500  # so many times farther counts an anchor that never comes first
 
 
 def _distance(x: np.ndarray, a: np.ndarray) -> tuple[float, float, float]:
@@ -157,6 +155,11 @@ def _distance(x: np.ndarray, a: np.ndarray) -> tuple[float, float, float]:
     return both.sum() / (~np.isnat(x)).sum(), max((gap >= 0).mean(), (gap <= 0).mean()), float(
         np.median(np.abs(gap))
     )  # fmt: skip
+
+
+def _middle(gaps: np.ndarray) -> float:
+    known = gaps[~np.isnat(gaps)].astype(float)
+    return float(np.median(known)) if len(known) else np.inf
 
 
 def propose_anchors(frame: pd.DataFrame, columns: tuple[Column, ...]) -> dict[str, str]:
@@ -182,7 +185,7 @@ def propose_anchors(frame: pd.DataFrame, columns: tuple[Column, ...]) -> dict[st
 
     root = max(fewest, key=leads)
     anchors = {root: births[0]} if births else {}
-    away = {name: _distance(times[name], times[root])[2] for name in visits}
+    away = {name: _middle(times[name] - times[root]) for name in visits}
     placed = [root]
     for x in sorted((n for n in visits if n != root), key=lambda n: (round(gaps[n], 1), away[n])):
         pairs = {a: _distance(times[x], times[a]) for a in placed}
