@@ -204,14 +204,14 @@ def fit_encoder(frame: pd.DataFrame, schema: Schema) -> Encoder:
     empty = gap_shares(frame[schema.modelled], patients)
     return Encoder(told_schema(schema, codecs, frame), codecs, formulas, empty, links)
 
-# %% ../nbs/11_encoder.ipynb #encode
+# %% ../nbs/11_encoder.ipynb #distances
 def distances(encoder: Encoder, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Numbers of the dates that have or are an anchor, as the codecs see them, by column."""
     columns = encoder.chains.columns
     numbers = {name: to_numbers(frame[name], column) for name, column in columns.items()}
     return encoder.chains.relative(numbers)
 
-
+# %% ../nbs/11_encoder.ipynb #encode
 def encode(encoder: Encoder, frame: pd.DataFrame, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Encode rows that hold all modelled columns.
 

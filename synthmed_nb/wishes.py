@@ -100,7 +100,7 @@ def _refuse_order(encoder: Encoder, name: str, given: dict[str, object]) -> None
             rule = f"no real record has it {side} {above!r}"
             raise refuse(name, f"given {side} the date it is measured from:", rule)
 
-
+# %% ../nbs/16a_wishes.ipynb #read-date-wish
 def read_date_wish(encoder: Encoder, name: str, given: dict[str, object]) -> Wish:
     """Read the entry of `given` for a date that has an anchor.
 
@@ -147,7 +147,7 @@ def _edge(chains: Chains, name: str, dates: np.ndarray) -> float:
     times = times_of_numbers(np.array([last + unit]), column)
     return numbers_of_times(times - np.timedelta64(sign * (unit > 0), "us"), above)[0]
 
-
+# %% ../nbs/16a_wishes.ipynb #narrow
 def narrowed(encoder: Encoder, given: dict[str, object]) -> dict[str, object]:
     """What is given, without anchors that leave no room for a date measured from them."""
     given, chains = dict(given), encoder.chains
@@ -185,7 +185,7 @@ def _into_span(dates: np.ndarray, low: np.ndarray, high: np.ndarray, unit: float
     moved = np.where(np.isinf(low) | np.isinf(high), mirrored, turned)
     return np.where((low <= dates) & (dates <= high), dates, np.minimum(moved, high))
 
-
+# %% ../nbs/16a_wishes.ipynb #all-dates
 def settle_dates(
     encoder: Encoder, wishes: tuple[Wish, ...], away: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
