@@ -14,6 +14,7 @@ __all__ = [
     "datasets",
     "evaluate",
     "report",
+    "shift_dates",
 ]
 
 if TYPE_CHECKING:  # for editors; at run time each name is loaded when it is first used
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # for editors; at run time each name is loaded when it is fir
     from .evaluation import evaluate
     from .reports import report
     from .schema import Schema
+    from .shifts import shift_dates
     from .synthesizer import Synthesizer
 
 _HOME = {
@@ -36,6 +38,7 @@ _HOME = {
     "calibrate": "calibration",
     "evaluate": "evaluation",
     "report": "reports",
+    "shift_dates": "shifts",
 }
 
 

@@ -79,7 +79,7 @@ class CodeTree:
 
     @cached_property
     def groups(self) -> Tensor:
-        """Nodes of one parent are one group: the column at the top, below it the parent; (nodes,)."""
+        """Nodes of one parent are one group: at the top the column, else the parent; (nodes,)."""
         groups = torch.zeros(self.nodes, dtype=torch.long, device=self.paths.device)
         groups[self.paths[:, 0]] = self.sets
         for n in range(1, self.levels):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from .columns import Guess, Personal, date_format, guess_kind, words
+from .columns import Guess, Personal, guess_kind, words
 from .forms import MOST, cell_texts, personal_form
 
 # %% ../nbs/00e_personal.ipynb #words
@@ -86,7 +86,7 @@ def _personal(column: pd.Series, texts: pd.Series) -> tuple[Personal, str] | Non
         return kept, f"{kept}, by the form of its cells"
     if named in (None, "city") or not believed_name(named, texts):
         return None
-    if not types.is_numeric_dtype(column.dtype) and date_format(column.dropna().astype(str)):
+    if types.is_datetime64_any_dtype(column.dtype):
         return None
     return named, f"{named}, by its name"
 

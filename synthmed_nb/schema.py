@@ -27,7 +27,9 @@ from synthmed_nb.code_columns import (
     tidy_cells,
 )
 from .codes import code_system
-from .columns import Column, Role, date_format, describe, parse_dates, tidy
+from .columns import Column, Role, describe, tidy
+from .date_columns import anchored, check_anchors, detect_dates, with_changes
+from .dates import conform_dates
 
 # %% ../nbs/01_schema.ipynb #also-here
 from .columns import SMALLEST_COUNT, DataNote, InputError, few, note, write_bytes
@@ -76,17 +78,6 @@ def _cast_number(data: pd.Series) -> pd.Series:
     return data.astype("float64")
 
 
-def _cast_date(data: pd.Series, column: Column) -> pd.Series:
-    if types.is_datetime64_any_dtype(data.dtype):
-        return data
-    if data.isna().all():
-        return data.astype("datetime64[ns]")
-    form = None if types.is_numeric_dtype(data.dtype) else column.date_format or date_format(data)
-    if form is None:
-        raise TypeError
-    return parse_dates(data.astype(object), form)
-
-
 def _cast_category(data: pd.Series, column: Column) -> pd.Series:
     if column.categories is not None:
         unknown = data.notna() & ~data.isin(column.categories)
@@ -126,7 +117,7 @@ def conform(data: pd.Series, column: Column) -> pd.Series:
         if column.kind == "numeric":
             return _cast_number(data)
         if column.kind == "datetime":
-            return _cast_date(data, column)
+            return conform_dates(data, column)
         return _cast_category(data, column)
     except (TypeError, ValueError):
         raise InputError(
@@ -205,6 +196,7 @@ def detect_columns(
     dtypes = frame.dtypes.astype(str)
     frame = pd.DataFrame({name: tidy_cells(frame[name]) for name in frame}, index=frame.index)
     check_table(frame, target, patient, keep, small)
+    frame, dates = detect_dates(frame, (patient,))
     owners = pd.Series(range(len(frame))) if patient is None else frame[patient]
     roles = {target: "target", patient: "patient"}
     columns = tuple(
@@ -216,6 +208,8 @@ def detect_columns(
         )
         for name, column in frame.items()
     )
+    columns = tuple(c.model_copy(update=dates.get(c.name, {})) for c in columns)
+    columns = anchored(frame, columns)
     for column in columns:
         if column.role in REMARKS:
             note(f"column {column.name!r}: {column.reason}; {REMARKS[column.role]}")
@@ -337,6 +331,7 @@ class TableColumns(Saved, frozen=True, extra="forbid"):
         check_names([column.name for column in self.columns])
         for column in self.columns:
             code_system(column.system or "none")  # it must be known
+        check_anchors(self.columns)
         return self
 
     @property
@@ -416,8 +411,7 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         """The schema with one column changed, such as `edit("ward", kind="categorical")`."""
         self.column(name)  # it must be there
         edited = self.model_dump(mode="json")
-        for column in edited["columns"]:
-            column.update(changes if column["name"] == name else {})
+        with_changes(edited["columns"], name, changes)
         return self.from_json(json.dumps(edited))
 
     def check(self, frame: pd.DataFrame) -> pd.DataFrame:

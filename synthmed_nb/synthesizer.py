@@ -19,16 +19,17 @@ from torch import Tensor
 
 from .bars import safe_count
 from .code_model import CodeModel, learn_codes
-from .code_stage import Asked, CodeStage, code_tree, vocabulary
+from .code_stage import Asked, CodeStage, code_tree, encode_slots, vocabulary
 from .codecs import FLOOR
-from .conditions import Conditions, Request, column_place
+from .conditions import Conditions, Request
 from .diffusion import close_tokens, token_features
-from .encoder import Encoder, decode, encode, encode_slots, fit_encoder, follow
+from .encoder import Encoder, decode, encode, fit_encoder, follow
 from .faces import Progress, model_html, tells
 from .model import BLOCK, RecordModel, draw, learn, record_losses
 from .schedules import SCHEDULES, Plan
 from .schema import InputError, Schema, write_bytes
 from .unet import UNetSize
+from .wishes import column_place, hold_dates, loose_dates
 
 # %% ../nbs/18_synthesizer.ipynb #floors
 @dataclasses.dataclass(frozen=True)
@@ -320,10 +321,9 @@ class Synthesizer:
         """A draw for every gap of a checked table."""
         encoder = self._fitted
         tokens, residuals = encode(encoder, frame, seed)
-        slots = encode_slots(encoder, frame)
-        known = frame[self.schema.modelled].notna().to_numpy()
+        slots, parts = encode_slots(encoder, frame), []
+        known = (frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)).to_numpy()
         leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
-        parts = []
         for block, start in enumerate(range(0, len(frame), BLOCK)):
             rows = slice(start, start + BLOCK)
             request = Request(tokens[rows], known[rows], residuals[rows])
@@ -331,7 +331,7 @@ class Synthesizer:
             codes = None
             if self._codes is not None:
                 codes = self._codes.complete(*drawn, slots[rows], seed=seed, block=block)
-            parts.append(decode(encoder, *drawn, codes))
+            parts.append(hold_dates(encoder, decode(encoder, *drawn, codes), frame[rows]))
         return self.schema.check(pd.concat(parts)).set_axis(frame.index)
 
     def record_losses(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
