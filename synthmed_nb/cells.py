@@ -41,7 +41,8 @@ def numbers(column: pd.Series, kind: str = "numeric") -> np.ndarray:
     """Turn a numeric or datetime column into floats: shape (n,), gaps NaN, dates in days."""
     if kind == "datetime":
         moments = pd.to_datetime(column, errors="coerce", utc=True)
-        column = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+        ticks = moments.dt.tz_localize(None).to_numpy("datetime64[us]")  # any year
+        column = pd.Series(np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 86_400e6))
     values = pd.to_numeric(column, errors="coerce").to_numpy("float64", na_value=np.nan).copy()
     values[~np.isfinite(values)] = np.nan
     return values

@@ -65,10 +65,10 @@ def as_category(values: np.ndarray, column: Column) -> pd.Series:
 def _frozen(value: object) -> object:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
-# %% ../nbs/11_encoder.ipynb #encoder
+# %% ../nbs/11_encoder.ipynb #codec
 Codec = CategoryCodec | NumberCodec
 
-
+# %% ../nbs/11_encoder.ipynb #encoder
 @dataclass(frozen=True)
 class Encoder:
     """Records to tokens and residuals, and back, for the modelled columns of a schema."""

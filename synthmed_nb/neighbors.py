@@ -21,8 +21,9 @@ def numbers_of(frame: pd.DataFrame, schema: Schema, name: str) -> np.ndarray:
     """A numeric or datetime column as float64, shape (rows,); dates in days; a gap is NaN."""
     column = _column(frame, schema, name)
     if schema.column(name).kind == "datetime":
-        column = pd.to_datetime(column, utc=True)
-        return ((column - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(float)
+        dates = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+        ticks = dates.to_numpy("datetime64[us]")  # any year
+        return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 86_400e6)
     return column.to_numpy(dtype=float, na_value=np.nan)
 
 

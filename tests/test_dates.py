@@ -12,8 +12,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from synthmed_nb.cells import numbers
 from synthmed_nb.columns import DataNote
 from synthmed_nb.encoder import decode, encode, fit_encoder
+from synthmed_nb.neighbors import numbers_of
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.shifts import shift_dates
 from synthmed_nb.synthesizer import Synthesizer
@@ -128,7 +130,12 @@ def test_the_years_outside_nanoseconds():
     for column in (pd.Series(days), pd.Series([date.fromisoformat(d) for d in days])):
         pd.testing.assert_series_equal(round_trip(column), column, check_names=False)
     frame = pd.DataFrame({"seen": days})
-    assert detect(frame).check(frame)["seen"].dt.year.tolist()[:4] == [1500, 1677, 2262, 9999]
+    schema = detect(frame)
+    checked = schema.check(frame)
+    assert checked["seen"].dt.year.tolist()[:4] == [1500, 1677, 2262, 9999]
+    far = np.datetime64("9999-12-31").astype(int)
+    assert numbers(checked["seen"], "datetime").max() == far
+    assert numbers_of(checked, schema, "seen").max() == far
 
 
 # what cannot be known is said
