@@ -71,7 +71,7 @@ def _check_cell(rule: Rule, cell: Cell, column: Column) -> None:
         dated, told = column.kind == "datetime", (cell.low, cell.high, *(cell.values or ()))
         try:
             told = [isinstance(v, str) == dated for v in told if v is not None]
-            if not all(told) or math.isnan(sum(cell.ends)) and not ended:
+            if not all(told) or any(math.isnan(end) for end in cell.ends):
                 raise ValueError
             _numbers(cell)
         except (ValueError, TypeError):

@@ -70,7 +70,7 @@ class Rows:
                 cells[name] = measure(table[name], known[name])
             else:
                 values = table[name].astype(object)
-                cells[name] = values.where(values.notna(), None).to_numpy(dtype=object)
+                cells[name] = values.where(values.notna(), None).to_numpy(object, copy=True)
         return cls(known, cells)
 
     def gaps(self, name: str) -> np.ndarray:
