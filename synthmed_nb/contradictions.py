@@ -153,15 +153,23 @@ def _contradiction(rules: Sequence[Rule], why: str) -> InputError:
     )
 
 
+def _by_name(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    names = dict.fromkeys(cell.name for cell in cells)
+    return [(name, [cell for cell in cells if cell.name == name]) for name in names]
+
+
 def check_together(rules: Sequence[Rule], columns: dict[str, Column]) -> None:
     """Refuse rules that no row can meet, with InputError that names them."""
     implied = [rule for rule in rules if isinstance(rule, Implies)]
     for rule in [None, *implied]:
         when = rule.when if rule else ()
         met = [other for other in implied if set(other.when) <= set(when)]
+        always = [*when, *(cell for other in met if not other.when for cell in other.then)]
+        if rule and any(clash(said, columns[name]) for name, said in _by_name(always)):
+            continue  # its condition is never met
         cells = [*when, *(cell for other in met for cell in other.then)]
-        for name in dict.fromkeys(cell.name for cell in cells):
-            if clash([cell for cell in cells if cell.name == name], columns[name]):
+        for name, said in _by_name(cells):
+            if clash(said, columns[name]):
                 about = [other for other in met if name in other.names]
                 raise _contradiction(about, f"something can be in {name!r}")
         orders = [r for r in rules if isinstance(r, Order)]

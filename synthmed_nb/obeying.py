@@ -274,9 +274,8 @@ def refuse_broken_wishes(conditions: Conditions) -> None:
     rows = Rows(columns, cells)
     told = {name for name in names if name in asked}
     for rule in rules:
-        about_gaps = isinstance(rule, Together) or any(
-            cell.missing is not None for cell in getattr(rule, "then", ())
-        )
+        said = (*getattr(rule, "when", ()), *getattr(rule, "then", ()))
+        about_gaps = isinstance(rule, Together) or any(c.missing is not None for c in said)
         if (not about_gaps or set(rule.names) <= told) and rule.breaks(rows).any():
             raise _impossible(rule)
     _refuse_ranges(rules, rows, Held.of(conditions, 1))
