@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'Length', 'MOST_BROKEN', 'check_fit', 'clash', 'find_cycle', 'check_together', 'read_rules', 'told_counts',
-           'rows_that_stay']
+           'rows_that_stay', 'rows_to_learn']
 
 # %% ../nbs/00e_contradictions.ipynb #imports
 import math
@@ -157,7 +157,7 @@ def _by_name(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
     names = dict.fromkeys(cell.name for cell in cells)
     return [(name, [cell for cell in cells if cell.name == name]) for name in names]
 
-
+# %% ../nbs/00e_contradictions.ipynb #check-together
 def check_together(rules: Sequence[Rule], columns: dict[str, Column]) -> None:
     """Refuse rules that no row can meet, with InputError that names them."""
     implied = [rule for rule in rules if isinstance(rule, Implies)]
@@ -271,7 +271,7 @@ def _check_seen(rule: Rule, rows: Rows) -> None:
                 way = "write the value as in the table, with its capitals"
                 raise bad_rule(str(rule), "nobody has a value that it names", cell.name, way)
 
-
+# %% ../nbs/00e_contradictions.ipynb #rows-that-stay
 def rows_that_stay(
     rules: Sequence[Rule], frame: pd.DataFrame, columns: Sequence[Column], who: np.ndarray
 ) -> tuple[np.ndarray, tuple[Rule, ...]]:
@@ -308,3 +308,14 @@ def rows_that_stay(
         stay &= ~broken | (not drop)
         note(f"{said}; they are {'left out of the training' if drop else 'kept'}")
     return stay, tuple(told)
+
+# %% ../nbs/00e_contradictions.ipynb #rows-to-learn
+def rows_to_learn(
+    rules: Sequence[Rule], frame: pd.DataFrame, columns: Sequence[Column], patient: str | None
+) -> tuple[pd.DataFrame, tuple[Rule, ...]]:
+    """The rows that stay, and the rules as they are held; see `rows_that_stay`."""
+    if not rules:
+        return frame, ()
+    owners = frame[patient] if patient in frame else pd.Series(range(len(frame)))
+    stay, rules = rows_that_stay(rules, frame, columns, pd.factorize(owners)[0])
+    return frame if stay.all() else frame[stay].reset_index(drop=True), rules

@@ -98,10 +98,10 @@ class Grid:
             return x
         return self.exact(self.start + np.rint((x - self.start) / self.step) * self.step)
 
-# %% ../nbs/17b_moving.ipynb #spans
+# %% ../nbs/17b_moving.ipynb #rounds
 ROUNDS = 24  # most times that ends are handed on
 
-
+# %% ../nbs/17b_moving.ipynb #spans
 @dataclass
 class Spans:
     """What the numbers of each row may be, under the rules."""
@@ -196,7 +196,7 @@ class Spans:
                 up, down = np.where(none, middle, up), np.where(none, middle, down)
             self.cut(name, up, down, there)
 
-# %% ../nbs/17b_moving.ipynb #settle
+# %% ../nbs/17b_moving.ipynb #settling-order
 def settling_order(rules: Sequence[Rule], names: Sequence[str]) -> list[str]:
     """Columns of numbers, so that inputs come before sums and the lower before the higher."""
     before: dict[str, set[str]] = {name: set() for name in names}
@@ -238,7 +238,7 @@ def mirrored(
     other = np.where(last > first, some, border)
     return np.where((out < low) | (out > high), other, out)
 
-
+# %% ../nbs/17b_moving.ipynb #settle
 def settle(
     rules: Sequence[Rule],
     rows: Rows,

@@ -278,7 +278,7 @@ class Combinations(BaseModel, frozen=True, extra="forbid"):
         what = "seen" if self.rows is None else "listed"
         return f"{', '.join(map(quoted, self.columns))} only as {what}"
 
-
+# %% ../nbs/00b_requirements.ipynb #together
 class Together(BaseModel, frozen=True, extra="forbid"):
     """Columns that are missing together, or not at all."""
 

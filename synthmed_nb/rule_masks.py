@@ -119,7 +119,7 @@ def _combined(encoder: Encoder, rule: Combinations) -> list[tuple[str, str, np.n
             found.append((x, y, never))
     return found
 
-
+# %% ../nbs/17a_rule_masks.ipynb #excluded
 def _excluded(encoder: Encoder, rule: Rule) -> list[tuple[str, str, np.ndarray]]:
     if isinstance(rule, Implies):
         return _implied(encoder, rule)

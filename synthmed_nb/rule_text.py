@@ -304,7 +304,7 @@ def _about_columns(reader: _Reader) -> list[Rule] | None:
     reader.place = 0
     return None
 
-
+# %% ../nbs/00c_rule_text.ipynb #parse-rule
 def parse_rule(text: str, columns: Iterable[Column]) -> list[Rule]:
     """Read one line of text; several rules if it is a chain or joined by `and`.
 

@@ -19,7 +19,7 @@ from pandas.api import types
 from pydantic import model_validator
 
 from .columns import Column, Role, date_format, describe, parse_dates, tidy
-from .contradictions import read_rules, rows_that_stay, told_counts
+from .contradictions import read_rules, rows_to_learn, told_counts
 from .requirements import Rule
 from .saved import Saved
 
@@ -271,11 +271,11 @@ def split_frame(
     part = deal(patients, shares, seed)
     return tuple(frame[part == i].reset_index(drop=True) for i in range(len(shares)))
 
-# %% ../nbs/01_schema.ipynb #table-columns
+# %% ../nbs/01_schema.ipynb #learned
 LEARNED: tuple[Role, ...] = ("feature", "target")
 MEASURED = ("numeric", "datetime")  # all other kinds are categories
 
-
+# %% ../nbs/01_schema.ipynb #table-columns
 class TableColumns(Saved, frozen=True, extra="forbid"):
     """The columns of a table in its order, by role and kind."""
 
@@ -382,25 +382,16 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         Raises:
             InputError: if a rule does not fit the columns, or rules contradict each other.
         """
-        return self.model_copy(
-            update={"rules": read_rules(rules, self.columns, self.rules, broken)}
-        )
+        read = read_rules(rules, self.columns, self.rules, broken)
+        return self.model_copy(update={"rules": read})
 
     def check_rules(self, frame: pd.DataFrame) -> pd.DataFrame:
         """How many rows break each rule: a table with rule and rows, small counts hidden."""
         return told_counts(self.rules, self.check(frame), self.columns)
 
     def obeying(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, "Schema"]:
-        """The checked rows to learn from, and the schema with what the rules look up in them.
-
-        Raises:
-            InputError: if too many rows break a rule that does not say what is done with them.
-        """
-        if not self.rules:
-            return frame, self
-        owners = frame[self.patient] if self.patient in frame else pd.Series(range(len(frame)))
-        stay, rules = rows_that_stay(self.rules, frame, self.columns, pd.factorize(owners)[0])
-        kept = frame if stay.all() else frame[stay].reset_index(drop=True)
+        """The checked rows to learn from, and the schema with what its rules look up in them."""
+        kept, rules = rows_to_learn(self.rules, frame, self.columns, self.patient)
         return kept, self.model_copy(update={"rules": rules})
 
     def check(self, frame: pd.DataFrame) -> pd.DataFrame:
