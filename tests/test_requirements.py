@@ -12,8 +12,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from synthmed_nb.conditions import Conditions
+from synthmed_nb.datasets import load_nhanes
 from synthmed_nb.encoder import fit_encoder
 from synthmed_nb.obeying import hold_rules
+from synthmed_nb.proposals import propose
 from synthmed_nb.requirements import Combinations, Linear, broken_rows
 from synthmed_nb.schema import DataNote, InputError, Schema
 from synthmed_nb.synthesizer import Synthesizer
@@ -268,19 +270,41 @@ def test_rules_as_objects_and_in_a_file(tmp_path):
         Schema.from_json(schema.to_json().replace('"low": "came"', '"lo": "came"'))
 
 
+def test_real_patients_with_several_rules():
+    names = [
+        "sex", "age_years", "sbp_mmhg", "dbp_mmhg", "total_cholesterol_mg_dl", "hdl_mg_dl",
+        "smoked_100_cigarettes", "smokes_now", "weight_kg", "diabetes", "insulin",
+    ]  # fmt: skip
+    table = load_nhanes()[names]
+    plain = Schema.detect(table, target="diabetes")
+    found = propose(table, plain)
+    texts = {str(proposal.rule) for proposal in found}
+    assert 'smoked_100_cigarettes = "no" -> smokes_now is missing' in texts
+    schema = plain.require(*found, broken="keep").require(
+        "sbp_mmhg > dbp_mmhg", "total_cholesterol_mg_dl >= hdl_mg_dl + 20", "weight_kg <= 150",
+        "diabetes = no and age_years < 40 -> insulin = no", broken="keep",
+    )  # fmt: skip
+    model = Synthesizer(schema, steps=40, seed=0).fit(table)
+    for wishes in (None, {"sbp_mmhg": (90, 100)}, {"weight_kg": (140, None), "diabetes": "yes"}):
+        assert broken(schema, model.sample(2500, seed=1, given=wishes)) == {}
+    assert broken(schema, model.sample(2500, balance="diabetes")) == {}
+
+
 DATA = os.environ.get("SYNTHMED_DATA")
 
 
 @pytest.mark.skipif(not DATA, reason="SYNTHMED_DATA is not set")
-def test_real_patients_with_several_rules():
-    path = Path(DATA) / "nhanes_2017_2018" / "nhanes_2017_2018.csv.gz"
-    names = ["RIDAGEYR", "RIAGENDR", "BMXWT", "BMXHT", "LBXTC", "LBDTCSI", "BPXSY1", "BPXDI1"]
-    table = read_table(path)
-    table = table[[name for name in names if name in table]].head(3000)
-    schema = Schema.detect(table).require(
-        "LBDTCSI = 0.02586 * LBXTC", "BPXSY1 > BPXDI1", "BPXSY1, BPXDI1 missing together",
-        "0 <= RIDAGEYR <= 80", "LBXTC, LBDTCSI missing together", broken="keep",
+def test_real_encounters_with_several_rules():
+    table = read_table(Path(DATA) / "diabetes130" / "diabetic_data.csv.gz", missing=["?"])
+    names = ["gender", "age", "time_in_hospital", "num_lab_procedures", "num_procedures"]
+    names += ["num_medications", "insulin", "change", "diabetesMed", "A1Cresult", "readmitted"]
+    table = table.head(8000)[names]
+    schema = Schema.detect(table, target="readmitted").require(
+        "diabetesMed = No -> insulin = No and change = No", "insulin in (Up, Down) -> change = Ch",
+        "num_medications >= num_procedures", "1 <= time_in_hospital <= 14",
+        "change, diabetesMed, insulin only as seen", broken="keep",
     )  # fmt: skip
     model = Synthesizer(schema, steps=40, seed=0).fit(table)
-    for wishes in (None, {"LBDTCSI": (5.0, 5.5)}, {"BPXSY1": (90, 100)}):
-        assert broken(schema, model.sample(2500, seed=1, given=wishes)) == {}
+    held = model._fitted.schema
+    for wishes in (None, {"insulin": "Up", "num_procedures": (4, None)}):
+        assert broken(held, model.sample(2500, seed=1, given=wishes)) == {}
