@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .columns import InputError
+from .columns import InputError, few, note
 from .conditions import Conditions
 from .encoder import Encoder, as_category, follow, from_numbers
 from .moving import Grid, Held, Spans, settle
@@ -332,6 +332,8 @@ def hold_filled(
     rows = Rows.of(filled, encoder.schema.columns, names)
     before = rows.part(np.arange(len(filled)))
     held = Held({name: known[name].to_numpy() for name in rows.cells})
-    obey(rules, rows, held, np.random.default_rng([seed, len(rules)]))
+    broken = obey(rules, rows, held, np.random.default_rng([seed, len(rules)]))
+    if broken.any():
+        note(f"{few(int(broken.sum()))} rows break a rule, as what they hold leaves no other way")
     _write_back(encoder, filled, rows, before)
     return filled

@@ -149,7 +149,7 @@ def propose_sums(numbers: dict[str, np.ndarray], steps: dict[str, float]) -> lis
             found.append(Linear(name=formula.name, terms=terms, constant=formula.constant))
     return found
 
-# %% ../nbs/07a_proposals.ipynb #propose
+# %% ../nbs/07a_proposals.ipynb #best
 MOST_PROPOSED = 60
 MOST_TOLD = 200  # levels of a column whose implications are looked at
 
@@ -167,6 +167,29 @@ def _about(rule: Rule, frame: pd.DataFrame) -> int:
     return int((there.any(axis=1) if isinstance(rule, Together) else there.all(axis=1)).sum())
 
 
+def _best(
+    rules: Sequence[Rule], frame: pd.DataFrame, schema: Schema, who: np.ndarray
+) -> list[Proposal]:
+    asked = [looked_up(rule, frame, who, SMALLEST_COUNT) for rule in rules]
+    counts = broken_rows(asked, frame, schema.columns).sum(axis=1)
+    found, kept = [], schema.rules
+    about = [_about(rule, frame) for rule in rules]
+    for place in sorted(range(len(rules)), key=lambda i: (counts[i] > 0, -about[i])):
+        rule, broken, total = rules[place], int(counts[place]), about[place]
+        if total < SMALLEST_COUNT or broken > (1 - NEARLY) * len(frame):
+            continue
+        try:
+            more = read_rules([rule], schema.columns, kept)
+        except InputError:
+            continue
+        if len(more) > len(kept) and len(found) < MOST_PROPOSED:
+            step = SMALLEST_COUNT / total
+            holds = 1 - np.ceil(broken / total / step) * step
+            found.append(Proposal(rule, float(max(holds, 0.0)), few(total), few(broken)))
+            kept = more
+    return found
+
+# %% ../nbs/07a_proposals.ipynb #propose
 def propose(frame: pd.DataFrame, schema: Schema) -> list[Proposal]:
     """Rules that hold in nearly all rows of a table, and hardly by accident.
 
@@ -198,26 +221,3 @@ def propose(frame: pd.DataFrame, schema: Schema) -> list[Proposal]:
             if x != y and frozenset((x, y)) not in joined:
                 rules += propose_implied((x, y), known[x], known[y])
     return _best(rules, frame, schema, who)
-
-
-def _best(
-    rules: Sequence[Rule], frame: pd.DataFrame, schema: Schema, who: np.ndarray
-) -> list[Proposal]:
-    asked = [looked_up(rule, frame, who, SMALLEST_COUNT) for rule in rules]
-    counts = broken_rows(asked, frame, schema.columns).sum(axis=1)
-    found, kept = [], schema.rules
-    about = [_about(rule, frame) for rule in rules]
-    for place in sorted(range(len(rules)), key=lambda i: (counts[i] > 0, -about[i])):
-        rule, broken, total = rules[place], int(counts[place]), about[place]
-        if total < SMALLEST_COUNT or broken > (1 - NEARLY) * len(frame):
-            continue
-        try:
-            more = read_rules([rule], schema.columns, kept)
-        except InputError:
-            continue
-        if len(more) > len(kept) and len(found) < MOST_PROPOSED:
-            step = SMALLEST_COUNT / total
-            holds = 1 - np.ceil(broken / total / step) * step
-            found.append(Proposal(rule, float(max(holds, 0.0)), few(total), few(broken)))
-            kept = more
-    return found

@@ -175,8 +175,11 @@ def days_or_fail(reader: _Reader, text: str, name: str) -> float:
 
 
 def _iso(reader: _Reader, value: float) -> str:
-    moment = pd.Timestamp(round(value * DAY), unit="s")
-    return moment.strftime("%Y-%m-%d" if value == int(value) else "%Y-%m-%dT%H:%M:%S")
+    try:
+        moment = pd.Timestamp(round(value * DAY), unit="s")
+    except (ValueError, OverflowError):
+        raise reader.fail("a date lies within a few thousand years") from None
+    return moment.isoformat()[: 10 if value == int(value) else None]
 
 
 def _cell(reader: _Reader) -> Cell:

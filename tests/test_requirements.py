@@ -17,6 +17,7 @@ from synthmed_nb.encoder import fit_encoder
 from synthmed_nb.obeying import hold_rules
 from synthmed_nb.proposals import propose
 from synthmed_nb.requirements import Combinations, Linear, broken_rows
+from synthmed_nb.rule_text import parse_rule
 from synthmed_nb.schema import DataNote, InputError, Schema
 from synthmed_nb.synthesizer import Synthesizer
 from synthmed_nb.tables import read_table, write_table
@@ -308,3 +309,20 @@ def test_real_encounters_with_several_rules():
     held = model._fitted.schema
     for wishes in (None, {"insulin": "Up", "num_procedures": (4, None)}):
         assert broken(held, model.sample(2500, seed=1, given=wishes)) == {}
+
+
+WORDS = "came `left_day` sex a b total no_such M 'F' \"no\" 5 - + * / 0 1e300 2015-01-31".split()
+WORDS += '0001-01-01 2015-99-99 < <= >= > = != -> ( ) , ; é `` " and `left day`'.split(" ")
+WORDS += "if then in not is missing never only unique together as seen".split()
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join))
+def test_any_text_is_a_rule_or_an_input_error(text):
+    """What is read is printed as text that is read as the same."""
+    try:
+        rules = parse_rule(text, PLAIN.columns)
+    except InputError:
+        return
+    for rule in rules:
+        assert parse_rule(str(rule), PLAIN.columns) == [rule]
