@@ -4,20 +4,19 @@
 
 # %% auto #0
 __all__ = ['NULLABLE', 'LEARNED', 'SMALLEST_TABLE', 'REMARKS', 'MEASURED', 'check_names', 'named_frame', 'conform', 'check_table',
-           'detect_columns', 'check_frame', 'deal', 'split_frame', 'Saved', 'TableColumns', 'Schema', 'SMALLEST_COUNT',
-           'Column', 'DataNote', 'InputError', 'few', 'note', 'write_bytes']
+           'detect_columns', 'check_frame', 'deal', 'split_frame', 'TableColumns', 'Schema', 'SMALLEST_COUNT', 'Column',
+           'DataNote', 'InputError', 'few', 'note', 'write_bytes']
 
 # %% ../nbs/01_schema.ipynb #imports
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import model_validator
 
 from synthmed_nb.code_columns import (
     CODES,
@@ -26,13 +25,23 @@ from synthmed_nb.code_columns import (
     guess_cells,
     tidy_cells,
 )
-from .codes import code_system
 from .columns import Column, Role, describe, tidy
+from .contradictions import read_rules, rows_to_learn, told_counts
 from .date_columns import anchored, check_anchors, detect_dates, with_changes
 from .dates import conform_dates
+from .requirements import Rule
+from .saved import Saved
+from .vocabularies import code_system
 
 # %% ../nbs/01_schema.ipynb #also-here
-from .columns import SMALLEST_COUNT, DataNote, InputError, few, note, write_bytes
+from synthmed_nb.columns import (
+    SMALLEST_COUNT,
+    DataNote,
+    InputError,
+    few,
+    note,
+    write_bytes,  # noqa: F401
+)
 
 # %% ../nbs/01_schema.ipynb #also-here-names
 _all_ = ["SMALLEST_COUNT", "Column", "DataNote", "InputError", "few", "note", "write_bytes"]
@@ -275,53 +284,16 @@ def split_frame(
     part = deal(patients, shares, seed)
     return tuple(frame[part == i].reset_index(drop=True) for i in range(len(shares)))
 
-# %% ../nbs/01_schema.ipynb #saved
-class Saved(BaseModel, frozen=True, extra="forbid"):
-    """A pydantic model that lives in a JSON file, and says in one line what is wrong with it."""
-
-    def to_json(self) -> str:
-        """JSON text; fields that are not set are left out."""
-        return self.model_dump_json(indent=2, exclude_defaults=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; InputError, naming the field, if it is something else."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-            raise InputError(
-                f"{cls.__name__} is not valid, {where}: {first['msg']}",
-                rule=f"it is what {cls.__name__}.save wrote",
-                fix="mend that field, or make the file again",
-            ) from None
-
-    def save(self, path: str | Path) -> None:
-        """Write a JSON file, whole or not at all."""
-        write_bytes(path, self.to_json().encode())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote; InputError if there is no such file."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            raise InputError(
-                f"{path} cannot be read",
-                rule=f"it is a JSON file that {cls.__name__}.save wrote",
-                fix="write the path of that file",
-            ) from None
-
-# %% ../nbs/01_schema.ipynb #table-columns
+# %% ../nbs/01_schema.ipynb #learned
 MEASURED = ("numeric", "datetime")  # all other kinds are categories
 
-
+# %% ../nbs/01_schema.ipynb #table-columns
 class TableColumns(Saved, frozen=True, extra="forbid"):
     """The columns of a table in its order, by role and kind."""
 
     columns: tuple[Column, ...]
     small: bool = False  # whether fewer than 200 patients are allowed
+    rules: tuple[Rule, ...] = ()  # that hold in every row that is drawn, see `Schema.require`
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -332,6 +304,9 @@ class TableColumns(Saved, frozen=True, extra="forbid"):
         for column in self.columns:
             code_system(column.system or "none")  # it must be known
         check_anchors(self.columns)
+        named = {name for rule in self.rules for name in rule.names}
+        if not named <= {column.name for column in self.columns}:
+            raise ValueError("a rule names a column that is not there")
         return self
 
     @property
@@ -413,6 +388,30 @@ class Schema(TableColumns, frozen=True, extra="forbid"):
         edited = self.model_dump(mode="json")
         with_changes(edited["columns"], name, changes)
         return self.from_json(json.dumps(edited))
+
+    def require(self, *rules: object, broken: str | None = None) -> "Schema":
+        """The schema with rules that hold in every row that is drawn, or refuses to be drawn.
+
+        Args:
+            rules: texts such as "discharge >= admission" (see `rule_text`), rules of
+                `requirements`, or proposals of `proposals.propose`.
+            broken: what `fit` does with real rows that break them, "keep" or "drop"; None: keep
+                them, and refuse a rule that more than one row in twenty breaks.
+
+        Raises:
+            InputError: if a rule does not fit the columns, or rules contradict each other.
+        """
+        read = read_rules(rules, self.columns, self.rules, broken)
+        return self.model_copy(update={"rules": read})
+
+    def check_rules(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """How many rows break each rule: a table with rule and rows, small counts hidden."""
+        return told_counts(self.rules, self.check(frame), self.columns)
+
+    def obeying(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, "Schema"]:
+        """The checked rows to learn from, and the schema with what its rules look up in them."""
+        kept, rules = rows_to_learn(self.rules, frame, self.columns, self.patient)
+        return kept, self.model_copy(update={"rules": rules})
 
     def check(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame in this schema's columns and dtypes; InputError if it cannot be."""
