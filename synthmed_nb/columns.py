@@ -345,6 +345,13 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int, gue
     if values.empty:
         return dict(kind=plain, role="empty", reason="no values")
     if kind == "codes":
+        if role == "target":
+            raise InputError(
+                "sets of codes cannot be the target:",
+                column=column.name,
+                rule="a target is a number or a category",
+                fix="predict a column that says whether a code is there",
+            )
         return dict(kind=kind, role="feature", reason=reason)
     if len(values) == len(column) and values.nunique() == 1:
         kind = kind if kind == "datetime" else plain

@@ -258,7 +258,7 @@ def encode(encoder: Encoder, frame: pd.DataFrame, seed: int = 0) -> tuple[np.nda
             tokens[:, i] = codec.encode(frame[name])
     return tokens, residuals
 
-
+# %% ../nbs/11_encoder.ipynb #decode
 def decode(
     encoder: Encoder, tokens: np.ndarray, residuals: np.ndarray, slots: np.ndarray | None = None
 ) -> pd.DataFrame:

@@ -265,7 +265,7 @@ def refuse_broken_wishes(conditions: Conditions) -> None:
     for name in names:
         measured = columns[name].kind in ("numeric", "datetime")
         cells[name] = np.full(1, np.nan) if measured else np.full(1, None, dtype=object)
-        if name in asked and asked[name].exact:
+        if name in asked and asked[name].exact and name not in encoder.sets:
             if measured:
                 dated = columns[name].kind == "datetime"
                 cells[name] = asked[name].numbers / (DAY if dated else 1)

@@ -39,6 +39,9 @@ def token_ends(encoder: Encoder, name: str) -> np.ndarray | None:
     if isinstance(codec, CategoryCodec):
         return None
     ends = np.full((codec.size, 2), np.nan)
+    if name in encoder.links or name in encoder.sets:  # a distance, or how many codes there are
+        ends[~codec.gaps] = -np.inf, np.inf
+        return ends
     ends[: len(codec.spikes)] = np.array(codec.spikes)[:, None]
     for i, (law, grains) in enumerate(zip(codec.laws, codec.grains, strict=True)):
         half = max(step for step, _ in grains) / 2
@@ -53,6 +56,8 @@ def cell_tokens(encoder: Encoder, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     if cell.missing is not None:
         rare = np.arange(codec.size) == codec.size - (1 if ends is None else 0)
         return (gap == cell.missing) & ~rare, (gap != cell.missing) & ~rare
+    if cell.name in encoder.sets:  # which codes, the tokens do not say
+        return np.zeros(codec.size, dtype=bool), np.zeros(codec.size, dtype=bool)
     if ends is None:
         told = set(map(as_written, cell.values))
         hit = np.array([*(as_written(level) in told for level in codec.levels), False, False])
@@ -104,6 +109,8 @@ def _implied(encoder: Encoder, rule: Implies) -> list[tuple[str, str, np.ndarray
 
 def _combined(encoder: Encoder, rule: Combinations) -> list[tuple[str, str, np.ndarray]]:
     places = {}
+    if set(rule.columns) & set(encoder.sets):  # which codes, the tokens do not say
+        return []
     for name in rule.columns:
         levels = encoder.codecs[name].levels
         places[name] = {as_written(level): i for i, level in enumerate(levels)}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NULLABLE', 'LEARNED', 'SMALLEST_TABLE', 'REMARKS', 'MEASURED', 'check_names', 'named_frame', 'conform', 'check_table',
-           'detect_columns', 'check_frame', 'deal', 'split_frame', 'TableColumns', 'Schema', 'SMALLEST_COUNT', 'Column',
-           'DataNote', 'InputError', 'few', 'note', 'write_bytes']
+           'detect_columns', 'check_frame', 'TableColumns', 'Schema', 'SMALLEST_COUNT', 'Column', 'DataNote',
+           'InputError', 'few', 'note', 'write_bytes']
 
 # %% ../nbs/01_schema.ipynb #imports
 import json
@@ -31,6 +31,7 @@ from .date_columns import anchored, check_anchors, detect_dates, with_changes
 from .dates import conform_dates
 from .requirements import Rule
 from .saved import Saved
+from .splits import split_frame
 from .vocabularies import code_system
 
 # %% ../nbs/01_schema.ipynb #also-here
@@ -246,43 +247,6 @@ def check_frame(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFram
             _check_there(frame.columns, column.name, "the schema")
     data = {c.name: conform(frame[c.name], c) for c in kept if c.name in frame.columns}
     return pd.DataFrame(data, index=frame.index)
-
-# %% ../nbs/01_schema.ipynb #deal
-def deal(patients: pd.Series, shares: tuple[float, ...], seed: int) -> np.ndarray:
-    """The part that each record goes to, shape (rows,), in 0 .. len(shares) - 1.
-
-    Args:
-        patients: the patient of each record.
-        shares: share of the patients that each part gets; they add up to 1.
-
-    Raises:
-        InputError: if shares are not positive or do not add up to 1, or a part would be empty.
-    """
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise InputError(
-            f"shares are {shares}",
-            rule="each share is above 0, and they add up to 1",
-            fix="give shares such as 0.6, 0.2, 0.2",
-        )
-    codes, distinct = pd.factorize(patients)
-    cuts = np.round(np.cumsum(shares) * len(distinct)).astype(int)
-    if len(set(cuts) - {0}) < len(shares):
-        raise InputError(
-            f"{few(len(distinct))} patients do not go into {len(shares)} parts",
-            rule="each part has at least one patient",
-            fix="use more patients, or a larger smallest share",
-        )
-    rank = np.random.default_rng(seed).permutation(len(distinct))
-    return np.searchsorted(cuts, rank, side="right")[codes]
-
-
-def split_frame(
-    frame: pd.DataFrame, patient: str | None, shares: tuple[float, ...], seed: int
-) -> tuple[pd.DataFrame, ...]:
-    """Parts of a frame with all records of a patient in one of them; see `deal`."""
-    patients = pd.Series(range(len(frame))) if patient is None else frame[patient]
-    part = deal(patients, shares, seed)
-    return tuple(frame[part == i].reset_index(drop=True) for i in range(len(shares)))
 
 # %% ../nbs/01_schema.ipynb #learned
 MEASURED = ("numeric", "datetime")  # all other kinds are categories

@@ -66,10 +66,13 @@ BAD = {
     "empty target": (patients(y=np.nan), {"target": "y"}, "no value", "y"),
     "patient with gaps": (patients(who=np.nan), {"patient": "who"}, "gaps", "who"),
     "patient is target": (patients(), {"target": "sex", "patient": "sex"}, "target too", "sex"),
-    "lists": (patients(codes=[[SECRET]] * ROWS), {}, "lists or other containers", "codes"),
+    "lists": (patients(codes=[[[SECRET]]] * ROWS), {}, "something else than codes", "codes"),
     "dicts": (patients(codes=[{"a": SECRET}] * ROWS), {}, "lists or other", "codes"),
-    "arrays": (patients(codes=[np.ones(2)] * ROWS), {}, "lists or other", "codes"),
-    "tuples": (patients(codes=[(SECRET, 1)] * ROWS), {}, "not plain values", "codes"),
+    "arrays": (patients(codes=[np.ones(2) / 3] * ROWS), {}, "read as numbers", "codes"),
+    "tuples": (patients(codes=[(SECRET, True)] * ROWS), {}, "something else", "codes"),
+    "sets of codes as target": (
+        patients(codes=[[SECRET], []] * (ROWS // 2)), {"target": "codes"}, "cannot be the", "codes"
+    ),
     "complex": (patients(z=1j), {}, "complex128", "z"),
     "10,000 categories": (patients(20_000, ward=NUMBERED * 2), {}, "10,000 different", "ward"),
     "10,000 kept": (patients(10_000, x=NUMBERED), {"keep": ("x",)}, "10,000 different", "x"),
