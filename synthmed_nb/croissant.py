@@ -136,5 +136,6 @@ def _field(place: int, column: Column, file: str) -> dict:
         "name": column.name,
         "description": ", ".join(filter(None, (column.kind, unit, column.description))),
         "dataType": data_type(column),
+        **({"repeated": True} if column.dtype == "list" else {}),
         "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
     }
