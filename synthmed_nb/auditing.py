@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SKIPPED', 'Tables', 'BOUNDED', 'Release', 'Audit', 'check_tables', 'all_bounds', 'attack_table', 'search_copies',
-           'attack_model', 'judge_model', 'Aims', 'look_further', 'leak_curve', 'told_rows', 'audit']
+           'attack_model', 'judge_model', 'Aims', 'look_further', 'leak_curve', 'told_rows', 'of_release', 'audit']
 
 # %% ../nbs/38_auditing.ipynb #imports
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from .bars import safe_count
 from .cells import spell
 from .disclosure import Copies, Found, find_copies, near_edge
 from .faces import Progress, cell, html_table, tells
+from .flat_codes import check_drawn, flat
 from .groups import Group, find_groups, group_test
 from .identifiers import IdentifierClass, scan_identifiers
 from .inference import Inference, infer
@@ -137,8 +138,8 @@ class Audit(Release, frozen=True):
 # %% ../nbs/38_auditing.ipynb #check-tables
 def check_tables(
     real: dict[str, pd.DataFrame], synthetic: pd.DataFrame, schema: Schema, policy: str
-) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """The tables as the schema wants them.
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, Schema]:
+    """The tables as the schema wants them, with sets of codes taken apart, and their schema.
 
     Args:
         real: train, holdout and reference by name.
@@ -154,8 +155,8 @@ def check_tables(
             fix="choose one of them",
         )
     real = {name: schema.check(frame) for name, frame in real.items()}
-    synthetic = schema.check(synthetic)
-    if len(synthetic) == 0:
+    checked = check_drawn(synthetic, schema)
+    if len(checked) == 0:
         raise InputError(
             "the synthetic table has no rows", rule="there is something to audit", fix="sample some"
         )
@@ -164,7 +165,10 @@ def check_tables(
             "no column to compare", rule="the schema has modelled columns", fix="keep a column"
         )
     _check_disjoint(real, schema)
-    return real, synthetic
+    by = ("reference",) if "reference" in real else tuple(real)
+    tables, plain = flat(real | {"synthetic": synthetic}, schema, by=by)
+    checked = checked if plain is schema else tables["synthetic"]
+    return {name: tables[name] for name in real}, checked, plain
 
 
 def _check_disjoint(real: dict[str, pd.DataFrame], schema: Schema) -> None:
@@ -328,6 +332,12 @@ def told_rows(sides: Sides, tables: Tables) -> dict[str, int | None]:
     rows = {name: safe_count(len(frame)) for name, frame in tables.items()}
     return rows | dict.fromkeys(("members", "non_members"), safe_count(sides.count))
 
+
+def of_release(synthetic: pd.DataFrame, schema: Schema) -> dict[str, object]:
+    """Classes of identifiers and fingerprint of the columns of a table that the schema names."""
+    table = synthetic[[c.name for c in schema.columns if c.name in synthetic.columns]]
+    return {"identifiers": scan_identifiers(table, schema), "fingerprint": fingerprint(table)}
+
 # %% ../nbs/38_auditing.ipynb #audit
 @tells
 def audit(
@@ -365,7 +375,7 @@ def audit(
     """
     real = {"train": train, "holdout": holdout}
     real |= {} if reference is None else {"reference": reference}
-    real, synthetic = check_tables(real, synthetic, schema, policy)
+    given, (real, synthetic, schema) = schema, check_tables(real, synthetic, schema, policy)
     sides = Sides(real["train"], real["holdout"], schema, seed)
     found = {"blind": blind_test(sides.members, sides.others, schema, seed)}
     progress(0.1, "attacking the table")
@@ -385,6 +395,6 @@ def audit(
     return Audit(
         **whole.model_dump(), **found, seed=seed, policy={"name": policy, **POLICIES[policy]},
         attacks=sides.measured(scores), white_box=sides.measured(inside[0]),
-        leak_curve=leak_curve(model), identifiers=scan_identifiers(synthetic, schema),
-        rows=told_rows(sides, {**real, "synthetic": synthetic}), fingerprint=fingerprint(synthetic),
+        leak_curve=leak_curve(model), **of_release(synthetic, given),
+        rows=told_rows(sides, {**real, "synthetic": synthetic}),
     )  # fmt: skip

@@ -18,6 +18,8 @@ from pydantic import BaseModel
 from scipy import stats
 
 from .bars import in_steps
+from .code_overlap import overlap_scores
+from .flat_codes import check_drawn, flat, holders
 from .intervals import auc, check_promise, check_scores, epsilon_lower_bound
 from synthmed_nb.membership import (
     SMOOTH,
@@ -63,6 +65,20 @@ def _level_rows(
     drawn = rng.choice(allowed, count, p=chances / chances.sum())
     return first[present >= 0][drawn]
 
+
+def _code_sets(
+    cells: pd.Series, patients: np.ndarray, count: int, rng: np.random.Generator
+) -> pd.Series:
+    """Sets as large as those of the table, of codes that 11 patients hold, rare ones more often."""
+    held = holders(cells, patients)
+    held = held[held >= SMALLEST_COUNT]
+    sizes = cells.map(len, na_action="ignore").fillna(0).to_numpy(int)
+    chances, made = (1 / held / (1 / held).sum()).to_numpy(), []
+    for size in np.minimum(sizes[rng.integers(len(sizes), size=count)], len(held)):
+        chosen = rng.choice(len(held), size, replace=False, p=chances) if size else []
+        made.append(tuple(sorted(held.index[i] for i in chosen)))
+    return pd.Series(made, dtype=object)
+
 # %% ../nbs/36_canaries.ipynb #design-outliers
 def fresh_patients(names: pd.Series, count: int) -> pd.Series:
     """Names of patients that are not among `names`, of their kind, shape (count,)."""
@@ -93,6 +109,9 @@ def design_outliers(
         rows = np.zeros(count, dtype=int)  # a constant column
         if name in schema.numeric:
             rows = _number_rows(numbers_of(train, schema, name), patients, count, rng)
+        elif name in schema.coded and schema.column(name).kind == "codes":
+            made[name] = _code_sets(train[name], patients, count, rng)
+            continue
         elif name in schema.categorical:
             rows = _level_rows(levels_of(train, schema, name), patients, count, rng)
         made[name] = train[name].reindex(rows).reset_index(drop=True)  # -1 gives a gap
@@ -114,6 +133,8 @@ def isolation(train: pd.DataFrame, schema: Schema, rng: np.random.Generator) -> 
     owners = patients_of(train, schema)
     asked = rng.permutation(owners.max() + 1)[:MOST_SEARCHED]
     rows = np.flatnonzero(np.isin(owners, asked))
+    tables, schema = flat({"train": train}, schema, by=("train",))
+    train = tables["train"]
     space = RecordSpace.fit(train, schema)
     width = min(ALONE + np.bincount(owners).max(), len(train))
     distances, found, _ = nearest(space, train.iloc[rows], train, int(width))
@@ -225,12 +246,16 @@ def canary_scores(
     Returns:
         Per attack an array of shape (canaries,); high says in.
     """
-    reference, synthetic = map(canaries.schema.check, (reference, synthetic))
-    space, records = RecordSpace.fit(reference, canaries.schema), canaries.records
+    tables = {"reference": reference, "synthetic": synthetic, "records": canaries.records}
+    tables = {name: check_drawn(table, canaries.schema) for name, table in tables.items()}
+    tables, plain = flat(tables, canaries.schema, by=("reference",))
+    reference, synthetic, records = tables.values()
+    space = RecordSpace.fit(reference, plain)
     near = nearest(space, records, synthetic, 1).distances
     far = nearest(space, records, reference, min(SMOOTH, len(reference))).distances
     scores = {"distance": distance_attack(near)}
     scores["density ratio"] = density_ratio_attack(far, near, (len(reference), len(synthetic)))
+    scores |= overlap_scores(records, reference, synthetic, plain)
     if model is not None:
         losses = np.asarray(model.record_losses(records), dtype=float)
         scores["token loss"] = loss_scores(losses)["token loss"]

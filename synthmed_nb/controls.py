@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from .auditing import Audit, audit
 from .disclosure import record_keys
 from .faces import Progress, tells
+from .flat_codes import flat
 from .inference import only_columns
 from .membership import attack_scores, by_patient, patients_of
 from .neighbors import RecordSpace, nearest, numbers_of
@@ -68,7 +69,10 @@ def planted(
 
 def most_isolated(table: pd.DataFrame, reference: pd.DataFrame, schema: Schema, share: float):
     """The records of a table that are furthest from the reference."""
-    far = nearest(RecordSpace.fit(reference, schema), table, reference, min(5, len(reference)))
+    tables = {"train": table, "reference": reference}
+    tables, plain = flat(tables, schema, by=("reference",))
+    among, space = tables["reference"], RecordSpace.fit(tables["reference"], plain)
+    far = nearest(space, tables["train"], among, min(5, len(reference)))
     order = np.argsort(-far.distances.mean(axis=1), kind="stable")
     return table.iloc[order[: max(1, round(share * len(table)))]]
 

@@ -148,5 +148,6 @@ def _field(place: int, column: Column, file: str) -> dict:
         "name": column.name,
         "description": ", ".join(filter(None, (told_kind(column), unit, column.description))),
         "dataType": data_type(column),
+        **({"repeated": True} if column.dtype == "list" else {}),
         "source": {"fileObject": {"@id": file}, "extract": {"column": column.name}},
     }

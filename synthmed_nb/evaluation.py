@@ -17,6 +17,7 @@ from .cells import check_tables
 from .columns import few
 from .faces import Progress, cell, html_table, tells
 from .fidelity import Fidelity, fidelity
+from .flat_codes import check_drawn, flat
 from .schema import Schema
 from .utility import Utility, utility
 
@@ -115,10 +116,15 @@ def evaluate(
     def part(start: float, end: float) -> Callable[[float, str], None]:
         return lambda done, note: progress(start + (end - start) * done, note)
 
-    tables = (train, holdout, synthetic, schema)
-    check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
+    drawn = check_drawn(synthetic, schema)
+    check_tables(schema, train=train, holdout=holdout, synthetic=drawn)
     for name in (*(survival or ()), *(groups or ()), *((balance,) if balance else ())):
         schema.column(name)  # it must be there, before the work starts
+    given = {"train": train, "holdout": holdout, "synthetic": synthetic}
+    given |= {} if balanced is None else {"balanced": balanced}
+    flattened, plain = flat(given, schema)
+    train, holdout, synthetic = list(flattened.values())[:3]
+    tables, balanced = (train, holdout, synthetic, plain), flattened.get("balanced")
     faithful = fidelity(*tables, seed=seed, progress=part(0, 0.35))
     useful = utility(*tables, survival=survival, seed=seed, progress=part(0.35, 0.8))
     told = {"groups": groups, "balanced": balanced, "balance": balance}

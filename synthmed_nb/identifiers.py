@@ -17,6 +17,7 @@ import pandas as pd
 from pandas.api import types
 from pydantic import BaseModel
 
+from .code_columns import holds_sets
 from synthmed_nb.columns import (
     ENOUGH,
     KEY_WORDS,
@@ -324,7 +325,8 @@ def scan_identifiers(frame: pd.DataFrame, schema: Schema) -> list[IdentifierClas
     for name in frame.columns:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataNote)  # said where the schema was detected
-            found = scan_column(tidy(frame[name]))
+            cells = frame[name].explode() if holds_sets(frame[name]) else frame[name]
+            found = scan_column(tidy(cells.reset_index(drop=True)))
         if name == schema.patient:
             found = {"H": ("by its role", True)} | {c: f for c, f in found.items() if c != "R"}
         for letter, (how, sure) in found.items():

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 
 from .bars import in_steps, safe_count
 from .cells import Cells
+from .code_overlap import overlap_scores
 from .intervals import Roc, auc, auc_interval
 from .neighbors import Neighbors, RecordSpace, nearest
 from .schema import SMALLEST_COUNT, InputError, Schema
@@ -293,7 +294,7 @@ def attack_scores(
         space: the ruler, fitted on `reference`.
         records: records to score, n rows.
         reference: the attacker's background data; holds none of `records`. None: only the
-            attack by distance is possible.
+            attacks by distance, and by the overlap of sets of codes, are possible.
         synthetic: the table that would be handed out.
         seed: of the attacks that learn.
 
@@ -302,14 +303,14 @@ def attack_scores(
         shape (n,): its mean distance to the five nearest background (or synthetic) records.
     """
     near = nearest(space, records, synthetic, min(LOCAL, len(synthetic)))
+    overlap = overlap_scores(records, reference, synthetic, space.schema)
     if reference is None:
-        return {"distance": distance_attack(near.distances)}, near.distances[:, :SMOOTH].mean(
-            axis=1
-        )
+        alone = {"distance": distance_attack(near.distances)} | overlap
+        return alone, near.distances[:, :SMOOTH].mean(axis=1)
     far = nearest(space, records, reference, min(LOCAL, len(reference))).distances
     sizes = len(reference), len(synthetic)
     cells = Cells.of([records, reference, synthetic], space.schema)
-    return {
+    return overlap | {
         "distance": distance_attack(near.distances),
         "distance ratio": distance_ratio_attack(far, near.distances),
         "neighbour share": neighbour_share_attack(far, near.distances, sizes),

@@ -24,6 +24,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from pandas.api import types
 
+from .code_columns import holds_sets
+from .codes import SEPARATOR
 from .columns import whole_file
 from .databases import is_database, read_database
 from .schema import InputError, check_names, named_frame, write_bytes
@@ -183,16 +185,30 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 # %% ../nbs/02_tables.ipynb #parquet-parts
+def _of_text(kind: pa.DataType) -> pa.DataType | None:
+    """The type for texts, or lists of them, where all that was seen are gaps; else None."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    empty = pa.types.is_list(kind) and pa.types.is_null(kind.value_type)
+    return pa.list_(pa.string()) if empty else None
+
+
+def _without_lists(part: pd.DataFrame) -> pd.DataFrame:
+    """The part with lists of codes as texts with | in between: CSV has no lists."""
+    held = [name for name in part if holds_sets(part[name])]
+    sets = {name: part[name].map(SEPARATOR.join, na_action="ignore") for name in held}
+    return part.assign(**sets) if sets else part
+
+
 def _parts_to_parquet(parts: Iterator[pd.DataFrame], file: BinaryIO) -> None:
     writer = None
     try:
         for part in parts:
             table = pa.Table.from_pandas(part, preserve_index=False)
             if writer is None:
-                empty = [field for field in table.schema if pa.types.is_null(field.type)]
-                for field in empty:  # nothing but gaps so far: taken as text
-                    place = table.schema.get_field_index(field.name)
-                    table = table.set_column(place, field.name, table[place].cast(pa.string()))
+                for place, field in enumerate(table.schema):  # nothing but gaps: taken as text
+                    if (kind := _of_text(field.type)) is not None:
+                        table = table.set_column(place, field.name, table[place].cast(kind))
                 writer = pa.parquet.ParquetWriter(file, table.schema)
             writer.write_table(table.cast(writer.schema))
     finally:
@@ -227,7 +243,7 @@ def write_parts(parts: Iterable[pd.DataFrame], path: str | Path, rows: int = 1 <
         first, second = next(gathered), next(gathered, None)
         more = [] if second is None else itertools.chain([second], gathered)
         dates = None if second is None else "%Y-%m-%d %H:%M:%S"  # the same in all parts
-        for i, part in enumerate(itertools.chain([first], more)):
+        for i, part in enumerate(map(_without_lists, itertools.chain([first], more))):
             text = part.to_csv(index=False, header=i == 0, lineterminator="\n", date_format=dates)
             packed.write(text.encode())
         if packed is not file:

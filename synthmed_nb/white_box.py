@@ -19,7 +19,7 @@ from .synthesizer import Synthesizer
 
 # %% ../nbs/30_white_box.ipynb #heads
 BLOCK = 8  # times of each kind of loss
-KINDS = ("token loss", "residual loss", "score norm")
+KINDS = ("token loss", "residual loss", "score norm", "code loss")
 
 
 class Scorer(Protocol):
@@ -33,10 +33,12 @@ def loss_scores(losses: np.ndarray) -> dict[str, np.ndarray]:
     """Minus the mean loss of each kind, shape (rows,) each; high says member.
 
     Args:
-        losses: shape (rows, 8 k), k of 1 to 3, as `record_losses` gives them.
+        losses: shape (rows, 8 k), as `record_losses` gives them: k of 1, of 3 with numbers, and one
+            more with codes.
     """
     blocks = np.split(losses, losses.shape[1] // BLOCK, axis=1)
-    return {name: -block.mean(axis=1) for name, block in zip(KINDS, blocks, strict=False)}
+    names = (KINDS[0], KINDS[3]) if len(blocks) == 2 else KINDS
+    return {name: -block.mean(axis=1) for name, block in zip(names, blocks, strict=False)}
 
 
 def calibrated_scores(
@@ -99,7 +101,7 @@ def white_box_scores(
     if not known or not np.isfinite(losses).all():
         raise InputError(
             "the model's losses cannot be used",
-            rule="record_losses gives finite losses of shape (rows, 8, 16 or 24)",
+            rule="record_losses gives finite losses of shape (rows, 8, 16, 24 or 32)",
             fix="hand in a fitted Synthesizer",
         )
     scores = loss_scores(losses)
