@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Self
 
-import numpy as np
 import pandas as pd
 from pandas.api import types
 from pydantic import model_validator

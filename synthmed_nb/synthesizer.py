@@ -8,6 +8,7 @@ __all__ = ['Synthesizer']
 # %% ../nbs/18_synthesizer.ipynb #imports
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,12 +123,13 @@ class Synthesizer:
         options |= dict(seconds=seconds, checkpoint=checkpoint and Path(checkpoint), seed=self.seed)
         rows, tree = tuple(rows), code_tree(encoder, self._where)
         tell = (progress,) if tree is None else halves(progress)
-        options["seconds"] = seconds and seconds / len(tell)
+        began, options["seconds"] = time.monotonic(), seconds and seconds / len(tell)
         found = learn(words, *rows, owners, progress=tell[0], **options)
         (self._model, self.training_), self._codes = found, None
         if tree is not None:
             del options["schedule"]
-            options |= dict(progress=tell[1])
+            left = seconds and began + seconds - time.monotonic()
+            options |= dict(progress=tell[1], seconds=left)
             found = learn_stage(encoder, words, tree, frame, rows, owners, **options)
             self._codes, self.training_["codes"] = found
         self._encoder, self.training_["records"] = encoder, safe_count(len(frame))
