@@ -26,6 +26,7 @@ import torch
 from scipy.stats import ks_2samp, spearmanr
 
 from synthmed_nb import Schema, Synthesizer
+from synthmed_nb.omop import read_omop
 
 FLOOR = 11
 
@@ -118,6 +119,16 @@ def mimic3_demo() -> tuple[pd.DataFrame, pd.DataFrame]:
     return visits.loc[~unseen, kept], visits.loc[unseen, kept]
 
 
+def gibleed_omop() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Persons with all conditions they ever had, from OMOP; train and test persons."""
+    path = folder("gibleed_omop")
+    table = read_omop(path, level="person").rename(columns={"conditions": "dx", "gender": "sex"})
+    table = table.drop(columns=["drugs", "procedures", "measurements"])
+    test = pd.read_csv(path / "test_persons.csv.gz", header=None)[0]
+    unseen = table["person_id"].isin(pd.to_numeric(test, errors="coerce"))
+    return table[~unseen], table[unseen]
+
+
 def matrix(sets: list, place: dict[str, int]) -> sp.csr_matrix:
     """Records by codes, 0 or 1; codes without a place are left out."""
     pairs = {(i, place[c]) for i, cell in enumerate(sets) for c in cell or () if c in place}
@@ -177,7 +188,8 @@ def wrong_group(real: pd.DataFrame, other: pd.DataFrame, column: str, groups: li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=["made-up", "diabetes130", "mimic3_demo"])
+    tables = ["made-up", "diabetes130", "mimic3_demo", "gibleed_omop"]
+    parser.add_argument("table", choices=tables)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--codes", type=int, default=5_000)
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -190,12 +202,15 @@ def main() -> None:
     elif args.table == "diabetes130":
         (train, holdout), patient = diabetes130(), "patient_nbr"
         group = "gender", ["Female", "Male"]
+    elif args.table == "gibleed_omop":
+        (train, holdout), patient = gibleed_omop(), "person_id"
+        group = "sex", ["FEMALE", "MALE"]
     else:
         (train, holdout), patient = mimic3_demo(), "subject_id"
         group = "gender", ["F", "M"]
     train, holdout = (t.reset_index(drop=True) for t in (train, holdout))
     schema = Schema.detect(train, patient=patient, small=True)
-    if patient:
+    if args.table in ("diabetes130", "mimic3_demo"):
         schema = schema.edit("dx", system="ICD-9-CM")
     began = time.monotonic()
     model = Synthesizer(schema, seed=args.seed).fit(train, minutes=args.minutes, progress=False)

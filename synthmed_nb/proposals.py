@@ -214,10 +214,11 @@ def propose(frame: pd.DataFrame, schema: Schema) -> list[Proposal]:
     rules += propose_together(frame[schema.modelled].isna(), who)
     joined = {frozenset(pair) for rule in rules if isinstance(rule, Together)
               for pair in combinations(rule.columns, 2)}  # fmt: skip
-    sayers = [n for n in schema.categorical if frame[n].nunique() <= MOST_TOLD]
-    known = {name: known_levels(frame[name], who, name in sayers) for name in schema.modelled}
+    single = [name for name in schema.modelled if columns[name].kind != "codes"]
+    sayers = [n for n in schema.categorical if n in single and frame[n].nunique() <= MOST_TOLD]
+    known = {name: known_levels(frame[name], who, name in sayers) for name in single}
     for x in sayers:
-        for y in schema.modelled:
+        for y in single:
             if x != y and frozenset((x, y)) not in joined:
                 rules += propose_implied((x, y), known[x], known[y])
     return _best(rules, frame, schema, who)
