@@ -17,7 +17,6 @@ import pandas as pd
 from pandas.api import types
 from pydantic import BaseModel
 
-from .code_columns import holds_sets
 from synthmed_nb.columns import (
     ENOUGH,
     KEY_WORDS,
@@ -25,6 +24,7 @@ from synthmed_nb.columns import (
     tidy,
     words,
 )
+from .flat_codes import set_columns
 from synthmed_nb.forms import (
     MONTH_NAME,
     VARIED,
@@ -321,11 +321,12 @@ def scan_identifiers(frame: pd.DataFrame, schema: Schema) -> list[IdentifierClas
             "the table has no rows", rule="there is something to scan", fix="hand in its rows"
         )
     withheld = schema.names("patient", "drop")
+    sets = set_columns(frame, schema)
     columns: dict[str, list[IdentifierColumn]] = {letter: [] for letter in RULE}
     for name in frame.columns:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataNote)  # said where the schema was detected
-            cells = frame[name].explode() if holds_sets(frame[name]) else frame[name]
+            cells = frame[name].explode() if name in sets else frame[name]
             found = scan_column(tidy(cells.reset_index(drop=True)))
         if name == schema.patient:
             found = {"H": ("by its role", True)} | {c: f for c, f in found.items() if c != "R"}
