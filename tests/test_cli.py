@@ -360,9 +360,9 @@ def test_an_unknown_kind_of_file(tmp_path, capsys):
     refuse(capsys, tmp_path, path)
 
 
-def test_a_column_of_lists(tmp_path, capsys):
+def test_a_column_of_lists_of_lists(tmp_path, capsys):
     path = tmp_path / "table.parquet"
-    patients().assign(codes=[[SECRET, "b"]] * 400).to_parquet(path)
+    patients().assign(codes=[[[SECRET], ["b"]]] * 400).to_parquet(path)
     assert "'codes'" in refuse(capsys, tmp_path, path)
 
 
