@@ -68,6 +68,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "COL",
         "help": "key of the patient, if one may have several rows; splits keep patients whole",
     },
+    "--time": {
+        "metavar": "COL",
+        "help": "when a visit was, a date or a number: patients are then drawn with all their visits",
+    },
+    "--visit": {
+        "metavar": "COL",
+        "help": "key of the visit; without --time, its numbers are the order of the visits",
+    },
     "--keep": {
         "metavar": "COL", "action": "append", "default": [],
         "help": "keep this column though it looks like an identifier or free text (repeatable)",
@@ -171,10 +179,11 @@ def detected(table: Any, args: argparse.Namespace) -> Any:
     """The schema of a table, by the options of `detect`; some sources know their patients."""
     from synthmed_nb.schema import Schema
 
-    patient = args.patient or table.attrs.get("roles", {}).get("patient")
-    return Schema.detect(
-        table, target=args.target, patient=patient, keep=tuple(args.keep), small=args.small
-    )
+    roles = {role: getattr(args, role) for role in ("patient", "time", "visit")}
+    roles = {role: name for role, name in roles.items() if name is not None}
+    named = table.attrs.get("roles", {}) | roles
+    options = dict(target=args.target, keep=tuple(args.keep), small=args.small)
+    return Schema.detect(table, **named, **options)
 
 
 def load_schema(args: argparse.Namespace) -> Any:

@@ -103,7 +103,7 @@ def design_outliers(
     """
     patients, made = patients_of(train, schema), {}
     for name in train.columns:
-        if name == schema.patient:
+        if name in (schema.patient, schema.visit):
             made[name] = fresh_patients(train[name], count)
             continue
         rows = np.zeros(count, dtype=int)  # a constant column

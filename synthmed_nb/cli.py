@@ -60,7 +60,7 @@ def _detect(args: argparse.Namespace) -> int:
 
 def _detect_options(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
-    add(parser, "--target --patient --keep --missing --small")
+    add(parser, "--target --patient --time --visit --keep --missing --small")
     add_out(parser, "schema.json", "the schema, to be written")
 
 # %% ../nbs/79_cli.ipynb #split
@@ -228,7 +228,7 @@ def _run(args: argparse.Namespace) -> int:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
     add(parser, "--target", required=True)
-    add(parser, "--patient --keep --missing --small")
+    add(parser, "--patient --time --visit --keep --missing --small")
     parser.add_argument(
         "--holdout", metavar="FILE", type=source,
         help="real rows kept apart by you: TABLE is then all train, FILE becomes holdout and "
@@ -250,7 +250,8 @@ def _demo(args: argparse.Namespace) -> int:
     """
     from synthmed_nb.datasets import load_nhanes
 
-    args.target, args.patient, args.keep, args.missing = "diabetes", None, [], []
+    args.target, args.keep, args.missing = "diabetes", [], []
+    args.patient = args.time = args.visit = None
     args.small, args.holdout, args.override = False, None, None
     args.survival, args.group, args.fake = None, None, False
     args.policy, args.device = "controlled-access", "auto"

@@ -8,6 +8,7 @@ __all__ = ['STEPS', 'DEALT', 'CodeTree', 'CodeUNet', 'known_nodes', 'level_count
 
 # %% ../nbs/14a_code_diffusion.ipynb #imports
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,7 @@ class CodeTree:
     paths: Tensor  # node of each label at each level, (labels, levels), the last is its own
     several: Tensor  # how often a label may be in one record, (labels,)
     sets: Tensor  # which code column a label belongs to, (labels,)
+    known: Tensor  # which code columns are never hidden, (columns,)
 
     @classmethod
     def of(
@@ -33,8 +35,11 @@ class CodeTree:
         paths: list[tuple[tuple[str, ...], ...]],
         several: list[tuple[int, ...]],
         device: torch.device | str = "cpu",
+        known: Collection[int] = (),
     ) -> "CodeTree":
         """The forest of code columns, from the path of each label, chapter to label, per column.
+
+        Columns in `known` are given when a record is drawn, and never hidden.
 
         Chapter, one category and the label are kept; a level that parts nothing is left out.
         """
@@ -54,7 +59,8 @@ class CodeTree:
             chosen.append(parents)
         owners = torch.tensor(columns, device=device)
         held = torch.tensor([n for column in several for n in column], device=device)
-        return cls(torch.tensor(chosen, device=device).T.contiguous(), held, owners)
+        told = torch.tensor([i in known for i in range(len(paths))], device=device)
+        return cls(torch.tensor(chosen, device=device).T.contiguous(), held, owners, told)
 
     @property
     def levels(self) -> int:
@@ -206,8 +212,9 @@ def code_surprise(
     Returns:
         0 for records without an open slot.
     """
-    there = slots >= 0
-    counts = level_counts(tree, tree.columns_of(slots), levels)
+    there, columns = slots >= 0, tree.columns_of(slots)
+    levels = torch.where(tree.known[columns.clamp_min(0)], tree.levels, levels)
+    counts = level_counts(tree, columns, levels)
     known = tree.above[known_nodes(tree, slots, levels)].flatten(1)
     logits = net.answer(net.features(words, scores, known, counts))
     row, place = (there & (levels < tree.levels)).nonzero(as_tuple=True)

@@ -7,8 +7,9 @@ __all__ = ['OTHER', 'CodeSet', 'code_cells', 'code_counts', 'first_labels', 'tab
 
 # %% ../nbs/10b_code_sets.ipynb #imports
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, chain
 
 import numpy as np
@@ -23,7 +24,9 @@ from .vocabularies import code_path
 OTHER = "other"  # the label of rare codes that no chapter of 11 patients can stand for
 
 
-def _label(code: str, named: set[str], system: str, tree: Mapping[str, str] | None) -> str | None:
+def _label(
+    code: str, named: Collection[str], system: str, tree: Mapping[str, str] | None
+) -> str | None:
     """The lowest label on the path of a code."""
     if code in named:
         return code
@@ -81,9 +84,14 @@ class CodeSet:
         paths = (code_path(label, system, tree) for label in labels)
         return cls(tuple(labels), tuple(steps), tuple(several), tuple(paths), system)
 
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The labels."""
+        return frozenset(self.labels)
+
     def label_of(self, code: str, tree: Mapping[str, str] | None = None) -> str | None:
         """What stands for a code: itself, the nearest label above, or `other`; None if nothing."""
-        found = _label(code, set(self.labels), self.system, tree)
+        found = _label(code, self.named, self.system, tree)
         return found or (OTHER if OTHER in self.labels else None)
 
     def encode(self, codes: pd.Series, tree: Mapping[str, str] | None = None) -> np.ndarray:
@@ -94,11 +102,13 @@ class CodeSet:
         place = {label: i for i, label in enumerate(self.labels)}
         distinct = set(chain.from_iterable(codes.dropna()))
         places = {code: place.get(self.label_of(code, tree), -1) for code in distinct}
-        rows = [_capped([places[c] for c in cell or ()], self.several) for cell in codes]
-        slots = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int32)
-        for row, found in zip(slots, rows, strict=True):
+        order: dict[tuple[str, ...] | None, int] = {}
+        which = [order.setdefault(cell, len(order)) for cell in codes]
+        cells = [_capped([places[c] for c in cell or ()], self.several) for cell in order]
+        slots = np.full((len(cells), max(map(len, cells), default=0)), -1, dtype=np.int32)
+        for row, found in zip(slots, cells, strict=True):
             row[: len(found)] = found
-        return slots
+        return slots[which]
 
     def decode(self, slots: np.ndarray) -> list[tuple[str, ...]]:
         """Labels of each record, sorted; `slots` as from `encode`."""

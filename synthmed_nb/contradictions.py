@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .columns import SMALLEST_COUNT, Column, InputError, few, note
+from .columns import LEARNED, SMALLEST_COUNT, Column, InputError, few, note
 from synthmed_nb.requirements import (
     Cell,
     Combinations,
@@ -40,7 +40,7 @@ def check_fit(rule: Rule, columns: dict[str, Column]) -> None:
     for name in rule.names:
         if name not in columns:
             raise bad_rule(str(rule), "a rule names columns of the table", name)
-        if columns[name].role not in ("feature", "target"):
+        if columns[name].role not in LEARNED:
             way = "make it a feature with Schema.edit, or keep=, or drop the rule"
             raise bad_rule(str(rule), "the column is learned from the table", name, way)
         if columns[name].kind not in (*MEASURED, "categorical", "code"):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from .columns import KEY_WORDS, Column, few, note, words
+from .columns import KEY_WORDS, LEARNED, Column, few, note, words
 from .dates import READABLE, as_dates, moments, months_lead, precision_of, texts_of
 from .moments import ZONED, Moment, read_text
 from .personal import personal_name
@@ -170,7 +170,7 @@ def propose_anchors(frame: pd.DataFrame, columns: tuple[Column, ...]) -> dict[st
         frame: the table, dates read.
         columns: what its columns are.
     """
-    dated = [c for c in columns if c.kind == "datetime" and c.role in ("feature", "target")]
+    dated = [c for c in columns if c.kind == "datetime" and c.role in LEARNED]
     times = {c.name: moments(frame[c.name], c) for c in dated}
     births = [name for name in times if BIRTH_NAME.search(words(name))]
     visits = [c.name for c in dated if c.name not in births]
@@ -209,7 +209,7 @@ def with_changes(columns: list[dict], name: str, changes: dict) -> None:
         if not column["dtype"].startswith(("str", "large_string", "object", "Int", "int")):
             column["dtype"] = "int64"
     column.update(changes)
-    if column["kind"] != "datetime" or column["role"] not in ("feature", "target"):
+    if column["kind"] != "datetime" or column["role"] not in LEARNED:
         for other in columns:
             if name in (other["name"], other.get("anchor")) and "anchor" not in changes:
                 other["anchor"] = None
@@ -217,7 +217,7 @@ def with_changes(columns: list[dict], name: str, changes: dict) -> None:
 
 def check_anchors(columns: tuple[Column, ...]) -> None:
     """Refuse anchors that are no date column, or that lead in a circle, with ValueError."""
-    dated = [c for c in columns if c.kind == "datetime" and c.role in ("feature", "target")]
+    dated = [c for c in columns if c.kind == "datetime" and c.role in LEARNED]
     anchors = {c.name: c.anchor for c in columns if c.anchor is not None}
     for name, anchor in anchors.items():
         if {name, anchor} - {c.name for c in dated}:

@@ -7,6 +7,7 @@ __all__ = ['Codec', 'to_numbers', 'from_numbers', 'as_category', 'Encoder', 'tol
            'distances', 'encode', 'decode', 'follow']
 
 # %% ../nbs/11_encoder.ipynb #imports
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -230,13 +231,16 @@ def distances(encoder: Encoder, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     return encoder.chains.relative(numbers)
 
 # %% ../nbs/11_encoder.ipynb #encode
-def encode(encoder: Encoder, frame: pd.DataFrame, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def encode(
+    encoder: Encoder, frame: pd.DataFrame, seed: int = 0, names: Collection[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Encode rows that hold all modelled columns.
 
     Args:
         encoder: a fitted encoder.
         frame: the rows.
         seed: for the place of whole numbers inside their lattice cell.
+        names: columns to encode, dates only with all their anchors; None: all.
 
     Returns:
         Tokens, integers of shape (rows, columns), and residuals, float32 of shape
@@ -245,8 +249,11 @@ def encode(encoder: Encoder, frame: pd.DataFrame, seed: int = 0) -> tuple[np.nda
     rng, places = np.random.default_rng(seed), encoder.numbers
     tokens = np.zeros((len(frame), len(encoder.codecs)), dtype=np.int64)
     residuals = np.zeros((len(frame), len(places)), dtype=np.float32)
-    away = distances(encoder, frame)
+    told = set(encoder.codecs if names is None else names)
+    away = distances(encoder, frame) if told & set(encoder.links) else {}
     for i, (name, codec) in enumerate(encoder.codecs.items()):
+        if name not in told:
+            continue
         if isinstance(codec, NumberCodec):
             column = encoder.schema.column(name)
             if name in encoder.sets:

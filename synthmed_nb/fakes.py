@@ -24,7 +24,7 @@ from pandas.api import types
 from pydantic import BaseModel
 
 from .bars import safe_count
-from .columns import Column, Personal, tidy, words
+from .columns import KEYS, Column, Personal, tidy, words
 from .habits import PHONES, Habits, plain
 from .schema import DataNote, InputError, Saved, Schema, named_frame
 
@@ -261,7 +261,7 @@ MADE = {*PARTS, *PLACES, *PHONES, "full name", "e-mail address", "social securit
 
 def fakeable(schema: Schema, synthetic: pd.DataFrame) -> list[Column]:
     """Columns that are left out of a synthetic table, and of a kind that can be made up."""
-    withheld = (schema.column(name) for name in schema.names("drop", "patient"))
+    withheld = (schema.column(name) for name in schema.names("drop", *KEYS))
     return [c for c in withheld if c.personal in MADE and c.name not in synthetic.columns]
 
 
@@ -326,7 +326,7 @@ def add_fakes(
         raise RuntimeError("a made-up identifier is a real one")
     order = [c.name for c in schema.columns if c.name in table]
     rest = [name for name in table if name not in order]
-    left_out = [name for name in schema.names("drop", "patient") if name not in table]
+    left_out = [name for name in schema.names("drop", *KEYS) if name not in table]
     from faker import VERSION
 
     proof = Fakes(groups=tuple(proofs), left_out=tuple(left_out), seed=seed, faker=VERSION)

@@ -176,8 +176,12 @@ def linkability_scores(
 
 
 def only_columns(schema: Schema, names: Sequence[str]) -> Schema:
-    """The schema of some of its columns."""
-    kept = tuple(column for column in schema.columns if column.name in names)
+    """The schema of some of its columns; a date without its anchor has none."""
+    kept = tuple(
+        column.model_copy(update={"anchor": column.anchor if column.anchor in names else None})
+        for column in schema.columns
+        if column.name in names
+    )
     return Schema(columns=kept, small=schema.small)
 
 # %% ../nbs/34_inference.ipynb #linked

@@ -7,7 +7,7 @@ __all__ = ['ROUNDS', 'Held', 'Grid', 'Spans', 'settling_order', 'mirrored', 'set
 
 # %% ../nbs/17b_moving.ipynb #imports
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,9 +25,10 @@ class Held:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # asked-for ranges
 
     @classmethod
-    def of(cls, conditions: Conditions, rows: int) -> "Held":
-        """What a user's wishes leave open in a sample."""
+    def of(cls, conditions: Conditions, rows: int, fixed: Collection[str] = ()) -> "Held":
+        """What a user's wishes leave open in a sample, beside the columns that are fixed."""
         encoder, held = conditions.encoder, cls()
+        held.fixed.update({name: np.ones(rows, dtype=bool) for name in fixed})
         for wish in conditions.wishes:
             if wish.limits == (-math.inf, math.inf):
                 held.fixed[wish.name] = np.ones(rows, dtype=bool)

@@ -6,7 +6,7 @@
 __all__ = ['TURNS', 'Mending', 'shake', 'obey', 'number_keys', 'hold_rules', 'refuse_broken_wishes', 'hold_filled']
 
 # %% ../nbs/17c_obeying.ipynb #imports
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,7 +192,12 @@ def number_keys(encoder: Encoder, table: pd.DataFrame, start: int) -> pd.DataFra
 
 # %% ../nbs/17c_obeying.ipynb #hold-rules
 def hold_rules(
-    conditions: Conditions, encoder: Encoder, table: pd.DataFrame, start: int, seed: int
+    conditions: Conditions,
+    encoder: Encoder,
+    table: pd.DataFrame,
+    start: int,
+    seed: int,
+    fixed: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """A block of drawn rows in which the rules of the schema hold.
 
@@ -202,6 +207,8 @@ def hold_rules(
         table: decoded rows.
         start: number of the first row, for keys.
         seed: of the draws, with `start`.
+        fixed: for later visits of patients, what the first one settled; rows that cannot be put
+            right without it are left out, where otherwise another row takes their place.
 
     Raises:
         InputError: if a rule cannot be held in any row.
@@ -214,14 +221,17 @@ def hold_rules(
     if names:
         rows = Rows.of(table, encoder.schema.columns, names)
         before = rows.part(np.arange(len(table)))
-        obey(rules, rows, Held.of(conditions, len(table)), rng)
+        obey(rules, rows, Held.of(conditions, len(table), fixed or ()), rng)
         changed = _write_back(encoder, table, rows, before)
         if changed.any() and encoder.formulas:
             table = _follow_again(encoder, table, changed)
-        table = _replace_broken(conditions, encoder, table, rng)
+        if fixed is None:
+            table = _replace_broken(conditions, encoder, table, rng)
+        else:
+            table = table[~_breaking(encoder, table).any(axis=0)]
     return number_keys(encoder, table, start)
 
-
+# %% ../nbs/17c_obeying.ipynb #replace-broken
 def _replace_broken(
     conditions: Conditions, encoder: Encoder, table: pd.DataFrame, rng: np.random.Generator
 ) -> pd.DataFrame:

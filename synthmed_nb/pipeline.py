@@ -43,7 +43,8 @@ class Options:
     Args:
         minutes: at most so long in training; None: no limit.
         steps: at most so many training steps per network; None: the rule of the synthesizer.
-        rows: synthetic records to make; None: as many as there are in train.
+        rows: synthetic records to make, or patients where they are drawn with all their visits;
+            None: as many as there are in train.
         privacy: in [0, 1]; less detail and less leak, see `Synthesizer.sample`.
         seed: of everything that is drawn.
         survival: columns of the time and of the event, for survival curves; None: none.
@@ -184,6 +185,7 @@ def run(
             real = pd.concat([table, holdout], ignore_index=True)  # None is left aside
             check_fakes(real, schema)
     named = {"target": schema.target, "patient": schema.patient, "small": schema.small}
+    named |= {"time": schema.time, "visit": schema.visit}
     begin(out)
     try:
         draft = Manifest(
@@ -252,7 +254,8 @@ def _chain(
         ).fit(train, minutes=options.minutes, progress=tell)
         model.save(private / "model")
     with stages.stage("sample") as tell:
-        rows = options.rows or len(train)
+        drawn = train[schema.patient].unique() if schema.time or schema.visit else train
+        rows = options.rows or len(drawn)
         synthetic = model.sample(rows, seed=seeds["sample"], privacy=options.privacy, progress=tell)
         tables = [private / f"synthetic.{ending}" for ending in ("parquet", "csv")]
         fakes = _released(synthetic, real, schema, seeds["sample"], tables)

@@ -6,10 +6,10 @@
 __all__ = ['Synthesizer']
 
 # %% ../nbs/18_synthesizer.ipynb #imports
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +17,39 @@ import pandas as pd
 import torch
 
 from .bars import safe_count
+from .code_columns import as_read
+from .code_sets import code_cells, table_slots
 from synthmed_nb.code_stage import (
-    Asked,
     CodeStage,
     code_tree,
-    encode_slots,
     halves,
     learn_stage,
     load_stage,
     vocabulary,
 )
-from .conditions import Conditions, Floors, Request, refuse_nothing
-from .diffusion import close_tokens, token_features
-from .encoder import Encoder, decode, encode, fit_encoder, follow
+from .diffusion import token_features
+from .encoder import Encoder, encode, fit_encoder, follow
 from .faces import Progress, model_html, tells
-from .model import BLOCK, RecordModel, draw, learn, record_losses
+from .imputation import fill_gaps, filled_visits, one_person
+from .losses import record_losses
+from .model import BLOCK, RecordModel, learn
 from .model_files import read_model, write_model
-from .obeying import hold_filled, hold_rules, refuse_broken_wishes
-from .rule_masks import masked
+from .obeying import hold_filled
+from .persons import limited_visits
+from .sampler import Sampler
 from .schedules import SCHEDULES, Plan
 from .schema import InputError, Schema
+from .sequences import Layout, lay_out, shown_cells
 from .unet import UNetSize
-from .wishes import column_place, hold_dates, loose_dates
+from synthmed_nb.visit_sampling import (
+    PATIENTS,
+    draw_patients,
+    find_layout,
+    fit_visits,
+    numbered,
+    refuse_changing,
+)
+from .wishes import column_place
 
 # %% ../nbs/18_synthesizer.ipynb #synthesizer
 class Synthesizer:
@@ -72,6 +83,7 @@ class Synthesizer:
         self.early_stop, self.device, self.seed = early_stop, device, seed
         self.training_: dict | None = None  # a record of the training, once fitted
         self._codes: CodeStage | None = None  # where the table has codes that may be named
+        self._layout: Layout | None = None  # where patients are drawn with all their visits
 
     def __repr__(self) -> str:
         state = f"{self.training_['parameters']:,} parameters" if self.training_ else "not fitted"
@@ -114,24 +126,27 @@ class Synthesizer:
         if canaries is not None:
             frame = self.schema.check(canaries.plant(frame))
         frame, schema = self.schema.obeying(frame)
-        patient = schema.patient
+        frame = limited_visits(frame, schema)
+        patient, self._layout = schema.patient, find_layout(frame, schema)
         owners = pd.factorize(frame[patient])[0] if patient in frame else np.arange(len(frame))
-        encoder = fit_encoder(frame, schema)
-        rows = (torch.from_numpy(x).to(self._where) for x in encode(encoder, frame, self.seed))
+        rows = lay_out(frame, self._layout) if self._layout else frame
+        encoder = fit_visits(rows, self._layout) if self._layout else fit_encoder(rows, schema)
+        arrays = tuple(self._tensors(*encode(encoder, rows, self.seed)))
         words, seconds = vocabulary(encoder, self._where), 60 * minutes if minutes else None
-        options = dict(schedule=self.schedule, steps=self.steps, early_stop=self.early_stop)
-        options |= dict(seconds=seconds, checkpoint=checkpoint and Path(checkpoint), seed=self.seed)
-        rows, tree = tuple(rows), code_tree(encoder, self._where)
+        options = dict(steps=self.steps, early_stop=self.early_stop, seed=self.seed)
+        options |= dict(checkpoint=checkpoint and Path(checkpoint))
+        tree = code_tree(encoder, self._where, self._layout.past if self._layout else ())
         tell = (progress,) if tree is None else halves(progress)
-        began, options["seconds"] = time.monotonic(), seconds and seconds / len(tell)
-        found = learn(words, *rows, owners, progress=tell[0], **options)
+        began, left = time.monotonic(), seconds and seconds / len(tell)
+        told = dict(schedule=self.schedule, progress=tell[0], seconds=left, shown=self._shown(rows))
+        found = learn(words, *arrays, owners, **told, **options)
         (self._model, self.training_), self._codes = found, None
         if tree is not None:
-            del options["schedule"]
             left = seconds and began + seconds - time.monotonic()
-            options |= dict(progress=tell[1], seconds=left)
-            found = learn_stage(encoder, words, tree, frame, rows, owners, **options)
+            told = dict(progress=tell[1], seconds=left)
+            found = learn_stage(encoder, words, tree, rows, arrays, owners, **told, **options)
             self._codes, self.training_["codes"] = found
+        self._layout = self._layout and self._layout.told(encoder.schema)
         self._encoder, self.training_["records"] = encoder, safe_count(len(frame))
         return self
 
@@ -148,7 +163,8 @@ class Synthesizer:
         """Draw `n` synthetic patients.
 
         Args:
-            n: number of rows, at least 1.
+            n: number of patients, at least 1: each is a row, or where the schema names the time
+                or the key of visits, a row for each visit.
             given: what every row shall have, by column: a value, a list of values, or a range
                 (low, high), in which None means no limit; of a set of codes, all that it holds.
             balance: a categorical column whose levels shall be equally frequent.
@@ -157,7 +173,8 @@ class Synthesizer:
             progress: told the share done and a note; or True, False, None, see `telling`.
 
         Returns:
-            `n` rows with the released columns of the schema, in their dtypes.
+            Rows with the released columns of the schema, in their dtypes; visits with new keys of
+                patient and visit, too.
 
         Raises:
             InputError: if a given column or value is not known to the model, or breaks a rule of
@@ -175,59 +192,43 @@ class Synthesizer:
         privacy: float = 0.0,
         progress: Progress | None = None,
     ) -> Iterator[pd.DataFrame]:
-        """The rows of `sample`, in tables of at most 2,048: any number of rows in little memory.
+        """The rows of `sample` in parts of 2,048 rows, or of 32,768 patients with their visits.
 
         Arguments and errors as for `sample`; errors come at once, rows as they are taken.
         """
-        asked = Asked.read(self._fitted, given or {})
-        plain = {k: v for k, v in (given or {}).items() if k not in self._fitted.sets}
-        conditions = Conditions.read(self._fitted, plain | asked.least(self._fitted), balance)
-        floors = Floors.at(privacy)
+        own = self._fitted, self._model, self._codes
+        sampler = Sampler.of(*own, given, balance, privacy, seed)
         if n < 1:
             raise InputError(f"{n} rows", rule="at least 1 row is asked for", fix="ask for more")
-        refuse_broken_wishes(conditions)
-        model = masked(self._model, self._fitted)
-        leaning = conditions.leaning + floors.leaning(self._fitted)
-        if asked:
-            leaning = leaning + self._codes.leaning(asked)
-        refuse_nothing(self._fitted, leaning, balance)
-        if given or balance or self._fitted.schema.rules:
-            leaning = self._close(model, leaning)
-            refuse_nothing(self._fitted, leaning, balance)
-        decoder, gaps = conditions.decoder, {} if given or balance else self._fitted.gaps
-        parents = round(self._model.plan.parents * floors.parents)
-
-        options = dict(seed=seed, parents=parents, floor=floors.sigma)
+        if self._layout is not None:
+            refuse_changing(sampler, self._layout)
+            return self._patients(replace(sampler, gaps={}), n, progress)
 
         def parts() -> Iterator[pd.DataFrame]:
             for block, start in enumerate(range(0, n, BLOCK)):
-                request = conditions.request(start, start + BLOCK)
-
-                def drawn(number: int, block: int = block, request: Request = request) -> tuple:
-                    luck = options | {"block": block + number * 2**32}
-                    tokens, rest = self._complete(model, request, leaning, gaps, **luck)
-                    return tokens, conditions.squeeze(tokens, rest)
-
-                luck = dict(seed=seed, block=block)
-                tokens, residuals = self._codes.likely(drawn, asked, **luck) if asked else drawn(0)
-                slots = None
-                if self._codes is not None:
-                    told = dict(asked=asked, holders=floors.holders) | luck
-                    slots = self._codes.complete(tokens, residuals, **told)
-                table = conditions.hold(decode(decoder, tokens, residuals, slots), tokens)
-                table = hold_rules(conditions, decoder, follow(decoder, table), start, seed)
-                yield table.head(n - start)
+                stop = min(start + BLOCK, n)
+                table = sampler.block(sampler.conditions.request(start, start + BLOCK), block)
+                yield sampler.held(table, start).head(stop - start)
                 if progress:
-                    stop = min(start + BLOCK, n)
                     progress(stop / n, f"{stop:,} rows")
 
         return parts()
 
-    def _close(self, model: RecordModel, leaning: np.ndarray) -> np.ndarray:
-        """Closed too what the rest excludes; see `close_tokens`."""
-        more = torch.from_numpy(leaning).to(self._where)
-        found = close_tokens(model.words.leaning + more, model.words, model.never)
-        return np.where(np.isneginf(found.cpu().numpy()), -np.inf, leaning)
+    def _patients(
+        self, sampler: Sampler, n: int, progress: Progress | None
+    ) -> Iterator[pd.DataFrame]:
+        """The visits of `n` patients."""
+        visits = 0
+        for part, start in enumerate(range(0, n, PATIENTS)):
+            count = min(PATIENTS, n - start)
+
+            def tell(done: float, note: str, start: int = start, count: int = count) -> None:
+                if progress:
+                    progress((start + done * count) / n, note)
+
+            table = draw_patients(sampler, self._layout, count, part, visits, tell)
+            yield numbered(table, self._layout, start, visits)
+            visits += len(table)
 
     def impute(self, frame: pd.DataFrame, draws: int = 1, seed: int = 0) -> pd.DataFrame:
         """Fill the gaps of a table given what is there; other cells stay as they are.
@@ -262,27 +263,23 @@ class Synthesizer:
             for name in names:
                 moved[name] = moved[name].where(~known[name], filled[name])
             moved, names = hold_filled(self._fitted, moved, known, seed), self.schema.modelled
+            if self._layout is not None:
+                moved = one_person(moved, filled, known, self.schema, self._layout.persons)
         exact = self.schema.check(moved)
         for name in names:
             filled[name] = frame[name].where(known[name], exact[name].astype(frame[name].dtype))
+        for name in self.schema.coded:
+            cells = code_cells(filled[name]).tolist()
+            filled[name] = as_read(cells, self.schema.column(name))
         return filled.set_axis(index)
 
     def _drawn(self, frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         """A draw for every gap of a checked table."""
-        encoder, model = self._fitted, masked(self._model, self._fitted)
-        tokens, residuals = encode(encoder, frame, seed)
-        slots, parts = encode_slots(encoder, frame), []
-        known = (frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)).to_numpy()
-        leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
-        for block, start in enumerate(range(0, len(frame), BLOCK)):
-            rows = slice(start, start + BLOCK)
-            request = Request(tokens[rows], known[rows], residuals[rows])
-            drawn = self._complete(model, request, leaning, {}, seed=seed, block=block)
-            codes = None
-            if self._codes is not None:
-                codes = self._codes.complete(*drawn, slots[rows], seed=seed, block=block)
-            parts.append(hold_dates(encoder, decode(encoder, *drawn, codes), frame[rows]))
-        return self.schema.check(pd.concat(parts)).set_axis(frame.index)
+        layout, rows = self._layout, self._rows(frame)
+        known = (*layout.past, layout.gap or "") if layout else ()
+        filled = fill_gaps(self._fitted, self._model, self._codes, rows, known, seed)
+        filled = filled_visits(filled, rows, layout) if layout else filled
+        return self.schema.check(filled).set_axis(frame.index)
 
     def record_losses(self, frame: pd.DataFrame, seed: int = 0) -> np.ndarray:
         """Losses of each record at eight times: shape (rows, 8), with residuals (rows, 24).
@@ -291,14 +288,16 @@ class Synthesizer:
 
         What an attacker who holds the model would look at: members tend to have smaller ones.
 
-        Masks and noise are the same for all records, see `model.record_losses`.
+        Masks and noise are the same for all records, see `losses.record_losses`.
         """
-        tokens, residuals = encode(self._fitted, self.schema.check(frame), seed)
-        rows = (torch.from_numpy(x).to(self._where) for x in (tokens, residuals))
-        found = record_losses(self._model, *rows, seed).cpu().numpy().astype(float)
+        rows, encoder = self._rows(frame), self._fitted
+        encoded = encode(encoder, rows, seed)
+        arrays = *self._tensors(*encoded), seed, self._shown(rows)
+        found = record_losses(self._model, *arrays).cpu().numpy().astype(float)
         if self._codes is None:
             return found
-        return np.hstack([found, self._codes.losses(self.schema.check(frame), seed)])
+        slots = table_slots(encoder.sets, encoder.schema, rows)
+        return np.hstack([found, self._codes.losses(*encoded, slots, seed)])
 
     def embed(self, frame: pd.DataFrame, hide: tuple[str, ...] = ()) -> np.ndarray:
         """What the network sees in each record, to search for records that are alike.
@@ -317,16 +316,19 @@ class Synthesizer:
         encoder, model = self._fitted, self._model
         hidden = torch.zeros(len(encoder.codecs), dtype=torch.bool, device=self._where)
         hidden[[column_place(encoder, name) for name in hide]] = True
-        tokens, _ = encode(encoder, self.schema.check(frame), self.seed)
-        tokens = torch.from_numpy(tokens).to(self._where)
+        rows = self._rows(frame)
+        encoded = encode(encoder, rows, self.seed)
+        (tokens,) = self._tensors(encoded[0])
         with torch.no_grad():
             parts = [
-                token_features(model.token_net, model.words, rows, hidden.expand(len(rows), -1))
-                for rows in tokens.split(4096)
+                token_features(model.token_net, model.words, some, hidden.expand(len(some), -1))
+                for some in tokens.split(4096)
             ]
+        found = torch.cat(parts)
         if self._codes is not None and not hide:
-            parts = [torch.cat([torch.cat(parts), self._codes.embed(self.schema.check(frame))], 1)]
-        return torch.cat(parts).cpu().numpy()
+            slots = table_slots(encoder.sets, encoder.schema, rows)
+            found = torch.cat([found, self._codes.embed(*encoded, slots)], dim=1)
+        return found.cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write the model as JSON and safetensors; no training row is in it, and no code.
@@ -336,10 +338,11 @@ class Synthesizer:
         state = {
             "schema": json.loads(self._fitted.schema.to_json()),
             "encoder": self._fitted.to_dict(),
-            "schedule": {"name": self.schedule, **dataclasses.asdict(self._model.schedule)},
-            "plan": dataclasses.asdict(self._model.plan),
+            "schedule": {"name": self.schedule, **asdict(self._model.schedule)},
+            "plan": asdict(self._model.plan),
             "training": self.training_,
             "seed": self.seed,
+            "visits": self._layout and self._layout.to_dict(),
         }
         tensors = self._model.tensors() | (self._codes.model.tensors() if self._codes else {})
         write_model(Path(folder), state, tensors)
@@ -352,9 +355,11 @@ class Synthesizer:
             InputError: if there is no model, or one of another format.
         """
         state, weights = read_model(Path(folder))
-        self = cls(Schema.from_json(json.dumps(state["schema"])), device=device, seed=state["seed"])
-        self.training_ = state["training"]
-        self._encoder = Encoder.from_dict(self.schema, state["encoder"])
+        schema = Schema.from_json(json.dumps(state["schema"]))
+        layout = state["visits"] and Layout.from_dict(state["visits"])
+        self = cls(layout.schema if layout else schema, device=device, seed=state["seed"])
+        self.training_, self._layout = state["training"], layout
+        self._encoder = Encoder.from_dict(schema, state["encoder"])
         words = vocabulary(self._encoder, self._where)
         curve = dict(state["schedule"])
         self.schedule = curve.pop("name")
@@ -367,7 +372,8 @@ class Synthesizer:
             words, SCHEDULES[self.schedule](**curve), plan, UNetSize(**size)
         )
         self._model.load_tensors(weights)
-        self._codes = load_stage(self._encoder, words, self.training_, weights)
+        known = layout.past if layout else ()
+        self._codes = load_stage(self._encoder, words, self.training_, weights, known)
         return self
 
     @property
@@ -382,20 +388,18 @@ class Synthesizer:
             raise RuntimeError("this synthesizer is not fitted; call fit first, or load a model")
         return self._encoder
 
-    def _complete(
-        self,
-        model: RecordModel,
-        request: Request,
-        leaning: np.ndarray,
-        gaps: dict,
-        **options: float,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and residuals of a block, with log-weights to add, and shares of gaps to hold."""
-        encoder = self._encoder
-        more = torch.from_numpy(leaning.astype(np.float32)).to(self._where)
-        words = dataclasses.replace(model.words, leaning=model.words.leaning + more, gaps=gaps)
-        known = request.known[:, encoder.numbers]
-        arrays = request.tokens, request.known, request.residuals, known
-        inputs = (torch.from_numpy(x).to(self._where) for x in arrays)
-        drawn = draw(dataclasses.replace(model, words=words), *inputs, **options)
-        return drawn[0].cpu().numpy(), drawn[1].cpu().numpy()
+    def _tensors(self, *arrays: np.ndarray) -> Iterator[torch.Tensor]:
+        return (torch.from_numpy(x).to(self._where) for x in arrays)
+
+    def _rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table as the network sees them."""
+        checked = self.schema.check(frame)
+        return checked if self._layout is None else lay_out(checked, self._layout)
+
+    def _shown(self, rows: pd.DataFrame) -> torch.Tensor | None:
+        """Cells that are known before a visit is drawn."""
+        if self._layout is None:
+            return None
+        first = (rows[self._layout.name("visit number")] == 1).to_numpy()
+        names = self._layout.flat.modelled
+        return next(self._tensors(shown_cells(self._layout, names, first)))
