@@ -70,7 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--time": {
         "metavar": "COL",
-        "help": "when a visit was, a date or a number: patients are then drawn with all their visits",
+        "help": "when a visit was, a date or a number: draws patients with all their visits",
     },
     "--visit": {
         "metavar": "COL",

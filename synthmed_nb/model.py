@@ -238,14 +238,22 @@ def training_key(*parts: Tensor | np.ndarray | TrainConfig | Schedule) -> str:
     return digest.hexdigest()
 
 
-def exclusions(words: Vocabulary, tokens: Tensor, owners: np.ndarray) -> Never:
-    """By column, the tokens that those of other columns exclude, where there are any."""
+def exclusions(
+    words: Vocabulary, tokens: Tensor, owners: np.ndarray, shown: Tensor | None = None
+) -> Never:
+    """By column, the tokens that those of other columns exclude, where there are any.
+
+    Args:
+        words, tokens, owners: see `learn`.
+        shown: see `learn`; columns that are shown in all rows are never drawn.
+    """
     rows, sizes, found = tokens.cpu().numpy(), words.sizes, {}
+    known = [False] * len(sizes) if shown is None else shown.all(dim=0).tolist()
     people = owners if len(np.unique(owners)) < len(owners) else None
     said = [part.cpu().numpy() for part in (~words.leaning.isneginf()).split(list(sizes))]
     for x, y in column_pairs(len(sizes)):
-        if sizes[x] * sizes[y] > 4_000_000:  # too many to look at, and each too rare to tell
-            continue
+        if sizes[x] * sizes[y] > 4_000_000 or (known[x] and known[y]):
+            continue  # too many to look at and each too rare to tell, or nothing to draw
         never = never_together(rows[:, x], rows[:, y], (sizes[x], sizes[y]), people)
         never &= np.outer(said[x], said[y])  # nothing about what is never generated
         if never.any():
@@ -333,8 +341,8 @@ def learn(
         told = dict(seconds=left, progress=report, checkpoint=state, key=key)
         trained[name], result = train(model.nets[name], task, config, **told)
         record[name] = asdict(result)
-    told = {f"{name[:-1]}_net": net for name, net in trained.items()}
-    return replace(model, **told, never=exclusions(words, tokens, owners)), record
+    never = exclusions(words, tokens, owners, shown)
+    return replace(model, never=never, **{f"{k[:-1]}_net": v for k, v in trained.items()}), record
 
 # %% ../nbs/16_model.ipynb #draw
 BLOCK = 2048  # records that are drawn together
@@ -377,6 +385,7 @@ def draw(
     )
     inputs = [_fill_block(x, size) for x in (tokens, known, residuals, known_residuals)]
     orders = [reveal_order(model.schedule, model.plan.groups, generator) for _ in range(ORDERS)]
+    orders = [_unknown(order, known.all(dim=0).tolist()) for order in orders]
     limited = parents is not None and parents < tokens.shape[1] - 1
     sights = [model.plan.sight(order, parents) for order in orders] if limited else None
     options = generator, sights, model.never
@@ -386,6 +395,12 @@ def draw(
         r = sample_residuals(model.residual_net, words, x, r, inputs[3], generator, floor=floor)
         r = even_out(words, x, r, inputs[3], generator)
     return x[:rows], r[:rows]
+
+
+def _unknown(order: list[tuple[int, ...]], known: list[bool]) -> list[tuple[int, ...]]:
+    """The order without columns that are known in all rows: a group without any needs no step."""
+    groups = (tuple(column for column in group if not known[column]) for group in order)
+    return [group for group in groups if group]
 
 
 def _fill_block(x: Tensor, size: int) -> Tensor:

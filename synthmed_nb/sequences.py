@@ -30,7 +30,7 @@ from .schema import NULLABLE, Schema
 
 # %% ../nbs/10d_sequences.ipynb #added
 MOST_PAST = 50  # codes of earlier visits that are remembered, the last ones
-MOST_MARKS = 16  # codes with a mark, for each column of codes
+MOST_MARKS = 24  # codes with a mark
 
 
 def _whole(name: str, dtype: str = "int64", **facts: object) -> Column:
@@ -50,7 +50,7 @@ class Layout:
     @classmethod
     def of(cls, frame: pd.DataFrame, schema: Schema) -> "Layout":
         """The layout for a checked table with its patient column."""
-        aging, marks = aging_columns(frame, schema), []
+        aging, marks = aging_columns(frame, schema), {}
         persons = tuple(name for name in person_columns(frame, schema) if name not in aging)
         patients = frame[schema.patient]
         for name in schema.coded:
@@ -58,9 +58,9 @@ class Layout:
             held = held.explode("code").dropna().drop_duplicates()["code"].value_counts()
             held = held[(held >= FLOOR) & (held <= patients.nunique() - FLOOR)]
             share = held / patients.nunique()
-            spread = (share * (1 - share)).sort_values(ascending=False, kind="stable")
-            marks += [(name, code) for code in spread.index[:MOST_MARKS]]
-        return cls(schema, persons, aging, tuple(marks))
+            marks |= {(name, code): x for code, x in (share * (1 - share)).items()}
+        most = sorted(marks, key=lambda pair: (-marks[pair], pair))[:MOST_MARKS]
+        return cls(schema, persons, aging, tuple(most))
 
     def told(self, schema: Schema) -> "Layout":
         """The layout with what another schema says about the columns of the table."""
