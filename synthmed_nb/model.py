@@ -302,8 +302,7 @@ def learn(
 
     Args:
         words: the vocabulary.
-        tokens: shape (rows, columns).
-        residuals: shape (rows, numeric columns).
+        tokens, residuals: shapes (rows, columns) and (rows, numeric columns).
         owners: number of the patient that owns each row, shape (rows,).
         schedule: of the tokens, a name in `SCHEDULES`.
         steps: most steps of each network; None: by the number of rows.
