@@ -343,6 +343,16 @@ def learn(
     never = exclusions(words, tokens, owners, shown)
     return replace(model, never=never, **{f"{k[:-1]}_net": v for k, v in trained.items()}), record
 
+# %% ../nbs/16_model.ipynb #before-drawing
+def _unknown(order: list[tuple[int, ...]], known: list[bool]) -> list[tuple[int, ...]]:
+    """The order without columns that are known in all rows: a group without any needs no step."""
+    groups = (tuple(column for column in group if not known[column]) for group in order)
+    return [group for group in groups if group]
+
+
+def _fill_block(x: Tensor, size: int) -> Tensor:
+    return torch.cat([x, x[-1:].expand(size - len(x), -1)])
+
 # %% ../nbs/16_model.ipynb #draw
 BLOCK = 2048  # records that are drawn together
 ORDERS = 8  # orders of columns in a block
@@ -394,13 +404,3 @@ def draw(
         r = sample_residuals(model.residual_net, words, x, r, inputs[3], generator, floor=floor)
         r = even_out(words, x, r, inputs[3], generator)
     return x[:rows], r[:rows]
-
-
-def _unknown(order: list[tuple[int, ...]], known: list[bool]) -> list[tuple[int, ...]]:
-    """The order without columns that are known in all rows: a group without any needs no step."""
-    groups = (tuple(column for column in group if not known[column]) for group in order)
-    return [group for group in groups if group]
-
-
-def _fill_block(x: Tensor, size: int) -> Tensor:
-    return torch.cat([x, x[-1:].expand(size - len(x), -1)])
