@@ -274,10 +274,14 @@ class Synthesizer:
         slots, parts = encode_slots(encoder, frame), []
         known = (frame[self.schema.modelled].notna() & ~loose_dates(encoder, frame)).to_numpy()
         leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
+        starts = model.words.offsets.cpu().numpy()
         for block, start in enumerate(range(0, len(frame), BLOCK)):
             rows = slice(start, start + BLOCK)
-            request = Request(tokens[rows], known[rows], residuals[rows])
-            drawn = self._complete(model, request, leaning, {}, seed=seed, block=block)
+            request, luck = Request(tokens[rows], known[rows], residuals[rows]), dict(seed=seed)
+            first = self._complete(model, request, np.zeros_like(leaning), {}, **luck, block=block)
+            told = known[rows] | ~np.isneginf(leaning[first[0] + starts])
+            request, again = Request(first[0], told, first[1]), block + 2**32  # other luck
+            drawn = self._complete(model, request, leaning, {}, **luck, block=again)
             codes = None
             if self._codes is not None:
                 codes = self._codes.complete(*drawn, slots[rows], seed=seed, block=block)
