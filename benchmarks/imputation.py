@@ -6,12 +6,13 @@ fifth of those that are there, hidden at random over all modelled columns; cells
 the source are open too, but nobody knows what they hold, so they are not scored. `--rows reference`
 takes the other half of the unseen rows: things are tried out there, and reported on the holdout.
 
-Printed, a line for each table and imputer, means over seeds (of mask, fit and draw):
+All learn once; printed, a line for each table and imputer, are means over seeds of mask and draw:
   RMSE, MAE     of hidden numbers / standard deviation in the training rows, mean over columns
   accuracy      share of hidden categories that are right, mean over columns
   W1            1-Wasserstein distance of imputed and true numbers / standard deviation, ditto
   TV            total variation of imputed and true categories, ditto
   correlation   mean error of a correlation over the rows in which one of the two cells is hidden
+  fit s, fill s seconds to learn (forests: once for both of their lines), and to fill one mask
 "a random patient's value" is a floor of W1 and TV: the right distribution, and nothing else.
 """
 
@@ -34,8 +35,9 @@ from synthmed_nb.runs import peak_memory, reset_peak
 from synthmed_nb.schema import DataNote
 
 warnings.simplefilter("ignore", DataNote)
+Imputer = Callable[[pd.DataFrame, int], pd.DataFrame]  # rows with gaps, and a seed
 FEWEST = 11  # hidden cells of a column that is scored
-DRAWS = 25
+DRAWS = 10
 
 
 def plain(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
@@ -82,23 +84,32 @@ class Design:
         return filled
 
 
-def mean_or_mode(train: pd.DataFrame, blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
-    fill = {c: train[c].mean() if x.dtype == float else x.mode()[0] for c, x in train.items()}
-    return blurred.fillna(fill)
+def common(train: pd.DataFrame) -> dict[str, float | str]:
+    """Mean or most frequent level of each column."""
+    return {c: x.mean() if x.dtype == float else x.mode()[0] for c, x in train.items()}
 
 
-def a_random_value(train: pd.DataFrame, blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
+def mean_or_mode(train: pd.DataFrame) -> Imputer:
+    fill = common(train)
+    return lambda blurred, seed: blurred.fillna(fill)
+
+
+def a_random_value(train: pd.DataFrame) -> Imputer:
     """Each cell the value of a training row drawn at random, cell by cell."""
-    rng = np.random.default_rng(seed)
-    drawn = {c: rng.choice(train[c].dropna().to_numpy(), len(blurred)) for c in train}
-    return blurred.where(blurred.notna(), pd.DataFrame(drawn, index=blurred.index))
+
+    def filled(blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        drawn = {c: rng.choice(train[c].dropna().to_numpy(), len(blurred)) for c in train}
+        return blurred.where(blurred.notna(), pd.DataFrame(drawn, index=blurred.index))
+
+    return filled
 
 
-def neighbours(train: pd.DataFrame, blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
+def neighbours(train: pd.DataFrame) -> Imputer:
     """Mean, or most frequent level, of the 5 nearest training rows that have the cell."""
     design = Design(train)
     knn = KNNImputer(n_neighbors=5, keep_empty_features=True).fit(design.encode(train))
-    return design.decode(knn.transform(design.encode(blurred)), blurred)
+    return lambda blurred, seed: design.decode(knn.transform(design.encode(blurred)), blurred)
 
 
 class Chain:
@@ -106,70 +117,54 @@ class Chain:
 
     Gaps start at mean and mode; then each column is learned from all others, where it is known,
     and its gaps are predicted, a few times over. Unseen rows pass the forests of the last round.
-
-    Args:
-        train: plain rows.
-        drawn: instead of the prediction, a level by its chance, or the number of one of the five
-            training rows with the nearest prediction, as in MICE.
-        seed: of forests and draws.
     """
 
     rounds, passes = 2, 5
 
-    def __init__(self, train: pd.DataFrame, drawn: bool, seed: int) -> None:
-        self.design, self.drawn, self.seed = Design(train), drawn, seed
-        self.rng = np.random.default_rng(seed)
-        self.start, self.forests = mean_or_mode(train, train.head(1), 0).iloc[:0], {}
-        self.fill = {c: mean_or_mode(train, train[:1].map(lambda _: None), 0)[c][0] for c in train}
+    def __init__(self, train: pd.DataFrame) -> None:
+        self.design, self.fill, self.forests = Design(train), common(train), {}
         self.order = train.isna().sum().sort_values(kind="stable").index
         filled = train.fillna(self.fill)
         for turn in range(self.rounds):
             for c in self.order:
                 known = train[c].notna().to_numpy()
                 x = self._others(filled, c)
-                options = dict(n_estimators=50, max_features="sqrt", random_state=seed + turn)
+                options = dict(n_estimators=50, max_features="sqrt", random_state=turn)
                 if c in self.design.wide:
                     forest = RandomForestRegressor(min_samples_leaf=5, **options)
                 else:
-                    forest = RandomForestClassifier(min_samples_leaf=1, **options)
+                    forest = RandomForestClassifier(**options)
                 forest.fit(x[known], train[c][known])
-                told = forest.predict(x[known]) if drawn and c in self.design.wide else None
+                told = forest.predict(x[known])
                 self.forests[c] = forest, told, train[c][known].to_numpy()
                 if not known.all():
-                    filled.loc[~known, c] = self._predict(c, x[~known])
+                    filled.loc[~known, c] = forest.predict(x[~known])
 
     def _others(self, table: pd.DataFrame, column: str) -> np.ndarray:
         return self.design.encode(table)[:, self.design.owners != column]
 
-    def _predict(self, column: str, x: np.ndarray) -> np.ndarray:
+    def _draw(self, column: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A level by its chance; the number of one of the five nearest predictions, as in MICE."""
         forest, told, values = self.forests[column]
-        if not self.drawn:
-            return forest.predict(x)
-        if told is None:
+        if column not in self.design.wide:
             chances = forest.predict_proba(x).cumsum(1)
-            luck = self.rng.random((len(x), 1)) * chances[:, -1:]
+            luck = rng.random((len(x), 1)) * chances[:, -1:]
             return forest.classes_[(chances < luck).sum(1)]
         order = np.argsort(told, kind="stable")
-        place = np.searchsorted(told[order], forest.predict(x)) + self.rng.integers(-3, 2, len(x))
+        place = np.searchsorted(told[order], forest.predict(x)) + rng.integers(-3, 2, len(x))
         return values[order[place.clip(0, len(order) - 1)]]
 
-    def __call__(self, blurred: pd.DataFrame) -> pd.DataFrame:
-        gaps = blurred.isna()
-        filled = blurred.fillna(self.fill)
+    def filled(self, blurred: pd.DataFrame, seed: int, drawn: bool = False) -> pd.DataFrame:
+        """Predictions, or draws, in the gaps."""
+        rng, gaps, found = np.random.default_rng(seed), blurred.isna(), blurred.fillna(self.fill)
         for _ in range(self.passes):
             for c in self.order:
                 empty = gaps[c].to_numpy()
                 if empty.any():
-                    filled.loc[empty, c] = self._predict(c, self._others(filled[empty], c))
-        return filled
-
-
-def forests(train: pd.DataFrame, blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
-    return Chain(train, False, seed)(blurred)
-
-
-def forests_drawn(train: pd.DataFrame, blurred: pd.DataFrame, seed: int) -> pd.DataFrame:
-    return Chain(train, True, seed)(blurred)
+                    x = self._others(found[empty], c)
+                    told = self._draw(c, x, rng) if drawn else self.forests[c][0].predict(x)
+                    found.loc[empty, c] = told
+        return found
 
 
 def scores(
@@ -202,46 +197,47 @@ def scores(
     return [*(float(np.mean(values)) for values in told.values()), float(np.mean(off))]
 
 
-PEERS: dict[str, Callable] = {
-    "mean or mode": mean_or_mode,
-    "5 nearest neighbours": neighbours,
-    "random forests in a chain (MissForest)": forests,
-    "the same, drawn (MICE)": forests_drawn,
-    "a random patient's value": a_random_value,
-}
-
-
-def measure(name: str, seed: int, minutes: float, share: float, rows: str) -> pd.DataFrame:
-    """All imputers on one mask of one table, a row each."""
+def measure(
+    name: str, seeds: int, minutes: float, share: float, side: str
+) -> dict[str, list[float]]:
+    """By imputer, the mean of what was found on a few masks of one table."""
     schema, train, *unseen = split(name)
-    real = unseen[rows == "reference"]
-    rng = np.random.default_rng(seed)
-    hidden = pd.DataFrame({c: (rng.random(len(real)) < share) & real[c].notna()
-                           for c in schema.modelled})  # fmt: skip
-    blurred = real.copy()
-    for c in schema.modelled:
-        blurred[c] = blurred[c].mask(hidden[c])
-    tables = [plain(table, schema) for table in (train, real, blurred)]
-    told = {}
+    real, learned = unseen[side == "reference"], {}
+    rows, truth = plain(train, schema), plain(real, schema)
 
-    def note(method: str, run: Callable[[], pd.DataFrame]) -> None:
+    def learn(name: str, what: Callable) -> object:
         reset_peak()
         began = time.monotonic()
-        found = run()
-        spent = time.monotonic() - began
-        told[method] = [*scores(*tables[:2], found, hidden), spent, peak_memory() or 0.0]
+        result = what()
+        learned[name] = time.monotonic() - began, peak_memory() or 0.0
+        return result
 
-    for method, imputer in PEERS.items():
-        note(method, lambda imputer=imputer: imputer(tables[0], tables[2], seed))
-    began = time.monotonic()
-    model = Synthesizer(schema, seed=seed).fit(train, minutes=minutes, progress=False)
-    fitted = time.monotonic() - began
-    note("`impute`, one draw", lambda: plain(model.impute(blurred, seed=seed), schema))
-    several = f"`impute`, draws={DRAWS}"
-    note(several, lambda: plain(model.impute(blurred, draws=DRAWS, seed=seed), schema))
-    for method in ("`impute`, one draw", several):
-        told[method][-2] += fitted
-    return pd.DataFrame.from_dict(told, orient="index")
+    makers = {"mean or mode": mean_or_mode, "5 nearest neighbours": neighbours,
+              "a random patient's value": a_random_value}  # fmt: skip
+    fills = {k: learn(k, lambda make=make: make(rows)) for k, make in makers.items()}
+    forests, drawn = "random forests in a chain (MissForest)", "the same, drawn (MICE)"
+    chain = learn(forests, lambda: Chain(rows))
+    fills |= {forests: chain.filled, drawn: lambda x, seed: chain.filled(x, seed, drawn=True)}
+    model = Synthesizer(schema, seed=0)
+    one, several = "`impute`, one draw", f"`impute`, draws={DRAWS}"
+    learn(one, lambda: model.fit(train, minutes=minutes, progress=False))
+    learned |= {drawn: learned[forests], several: learned[one]}
+    told: dict[str, list[list[float]]] = {}
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        hidden = {c: (rng.random(len(real)) < share) & real[c].notna() for c in schema.modelled}
+        blurred = real.assign(**{c: real[c].mask(cells) for c, cells in hidden.items()})
+        holes = plain(blurred, schema)
+        fills[one] = lambda _, seed, x=blurred: plain(model.impute(x, seed=seed), schema)
+        fills[several] = lambda _, seed, x=blurred: plain(model.impute(x, DRAWS, seed), schema)
+        for method, fill in fills.items():
+            reset_peak()
+            began = time.monotonic()
+            found = fill(holes, seed)
+            spent, peak = time.monotonic() - began, max(peak_memory() or 0.0, learned[method][1])
+            errors = scores(rows, truth, found, pd.DataFrame(hidden))
+            told.setdefault(method, []).append([*errors, learned[method][0], spent, peak])
+    return {method: np.mean(found, axis=0).tolist() for method, found in told.items()}
 
 
 def main() -> None:
@@ -253,15 +249,13 @@ def main() -> None:
     parser.add_argument("--rows", choices=("holdout", "reference"), default="holdout")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    heads = "table; imputer; RMSE; MAE; accuracy; W1; TV; correlation; fit and fill s; peak MiB"
+    heads = "table; imputer; RMSE; MAE; accuracy; W1; TV; correlation; fit s; fill s; peak MiB"
     line(*heads.split("; "))
     line(*["---"] * len(heads.split("; ")))
     for name in args.tables:
-        runs = [
-            measure(name, seed, args.minutes, args.share, args.rows) for seed in range(args.seeds)
-        ]
-        for method, found in (sum(runs) / len(runs)).iterrows():
-            line(name, method, *map(float, found[:6]), round(found[6], 1), round(found[7]))
+        told = measure(name, args.seeds, args.minutes, args.share, args.rows)
+        for method, found in told.items():
+            line(name, method, *found[:6], round(found[6]), round(found[7], 1), round(found[8]))
 
 
 if __name__ == "__main__":

@@ -250,6 +250,30 @@ def _replace_broken(
     note(f"{told}: copies of other drawn rows take their place")
     return table.iloc[source].reset_index(drop=True)
 
+# %% ../nbs/17c_obeying.ipynb #refuse-ranges
+def _refuse_ranges(rules: Sequence[Rule], rows: Rows, held: Held) -> None:
+    grids = {n: Grid.of(rows.columns[n], []) for n, x in rows.cells.items() if x.dtype == float}
+    middle = {n: np.zeros(1) if n in grids and np.isnan(x).all() else x
+              for n, x in rows.cells.items()}  # fmt: skip
+    held = Held({n: x & ~np.isnan(rows.cells[n]) for n, x in held.fixed.items() if n in grids},
+                held.limits)  # fmt: skip
+    told = [rule for rule in rules if not (isinstance(rule, Implies) and rule.when)]
+    for some in (*([rule] for rule in told), told):  # by itself, or all together
+        with np.errstate(invalid="ignore"):
+            spans = Spans.of(some, Rows(rows.columns, middle), held, grids, {})
+        for name in grids:
+            if (spans.low[name] > spans.high[name]).any():
+                raise _impossible(next(rule for rule in some if name in rule.names))
+
+
+def _impossible(rule: Rule) -> InputError:
+    return InputError(
+        "what is asked for breaks a rule",
+        column=rule.names[0],
+        rule=str(rule),
+        fix="ask for other values, or leave one of them open",
+    )
+
 # %% ../nbs/17c_obeying.ipynb #refuse-given
 def refuse_broken_wishes(conditions: Conditions) -> None:
     """InputError if what was asked for breaks a rule, whatever else the rows hold."""
@@ -287,30 +311,6 @@ def refuse_broken_wishes(conditions: Conditions) -> None:
         if rule.breaks(Rows(columns, cells | there)).any():
             raise _impossible(rule)
     _refuse_ranges(rules, rows, Held.of(conditions, 1))
-
-
-def _refuse_ranges(rules: Sequence[Rule], rows: Rows, held: Held) -> None:
-    grids = {n: Grid.of(rows.columns[n], []) for n, x in rows.cells.items() if x.dtype == float}
-    middle = {n: np.zeros(1) if n in grids and np.isnan(x).all() else x
-              for n, x in rows.cells.items()}  # fmt: skip
-    held = Held({n: x & ~np.isnan(rows.cells[n]) for n, x in held.fixed.items() if n in grids},
-                held.limits)  # fmt: skip
-    told = [rule for rule in rules if not (isinstance(rule, Implies) and rule.when)]
-    for some in (*([rule] for rule in told), told):  # by itself, or all together
-        with np.errstate(invalid="ignore"):
-            spans = Spans.of(some, Rows(rows.columns, middle), held, grids, {})
-        for name in grids:
-            if (spans.low[name] > spans.high[name]).any():
-                raise _impossible(next(rule for rule in some if name in rule.names))
-
-
-def _impossible(rule: Rule) -> InputError:
-    return InputError(
-        "what is asked for breaks a rule",
-        column=rule.names[0],
-        rule=str(rule),
-        fix="ask for other values, or leave one of them open",
-    )
 
 # %% ../nbs/17c_obeying.ipynb #hold-filled
 def hold_filled(

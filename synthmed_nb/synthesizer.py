@@ -268,7 +268,7 @@ class Synthesizer:
         return filled.set_axis(index)
 
     def _drawn(self, frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-        """A draw for every gap of a checked table."""
+        """A draw for every gap of a checked table: empty ones are drawn first, then filled."""
         encoder, model = self._fitted, masked(self._model, self._fitted)
         tokens, residuals = encode(encoder, frame, seed)
         slots, parts = encode_slots(encoder, frame), []
