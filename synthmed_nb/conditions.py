@@ -253,6 +253,7 @@ def refuse_nothing(encoder: Encoder, leaning: np.ndarray, balance: str | None) -
             raise InputError(
                 "too few patients hold what is asked of",
                 column=name,
-                rule="what is asked goes together; with more privacy, more patients hold it",
+                rule="what is asked goes together, with each other and with the rules; "
+                "with more privacy, more patients hold it",
                 fix="ask for other values, or for less privacy",
             )

@@ -42,10 +42,14 @@ def fill_gaps(
     slots, parts = table_slots(encoder.sets, encoder.schema, rows), []
     told = (rows[names].notna() & ~loose_dates(encoder, rows)).to_numpy() | np.isin(names, known)
     leaning = np.where(encoder.lookup("gaps"), -np.inf, 0.0)
+    starts, open_ = model.words.offsets.cpu().numpy(), np.zeros_like(leaning)
     for block, start in enumerate(range(0, len(rows), BLOCK)):
         some = slice(start, start + BLOCK)
         request = Request(tokens[some], told[some], residuals[some])
-        drawn = complete(model, encoder, request, leaning, {}, seed=seed, block=block)
+        first = complete(model, encoder, request, open_, {}, seed=seed, block=block)
+        there = told[some] | ~np.isneginf(leaning[first[0] + starts])
+        request, again = Request(first[0], there, first[1]), block + 2**32  # other luck
+        drawn = complete(model, encoder, request, leaning, {}, seed=seed, block=again)
         found = None
         if codes is not None:
             found = codes.complete(*drawn, slots[some], seed=seed, block=block)

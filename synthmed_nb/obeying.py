@@ -256,7 +256,33 @@ def _replace_broken(
             )
         wanted = np.flatnonzero(bad & (group == one))
         source[wanted] = rng.choice(good, len(wanted))
+    told = f"{few(int(bad.sum()))} of {len(table):,} rows drawn break a rule whatever is moved"
+    note(f"{told}: copies of other drawn rows take their place")
     return table.iloc[source].reset_index(drop=True)
+
+# %% ../nbs/17c_obeying.ipynb #refuse-ranges
+def _refuse_ranges(rules: Sequence[Rule], rows: Rows, held: Held) -> None:
+    grids = {n: Grid.of(rows.columns[n], []) for n, x in rows.cells.items() if x.dtype == float}
+    middle = {n: np.zeros(1) if n in grids and np.isnan(x).all() else x
+              for n, x in rows.cells.items()}  # fmt: skip
+    held = Held({n: x & ~np.isnan(rows.cells[n]) for n, x in held.fixed.items() if n in grids},
+                held.limits)  # fmt: skip
+    told = [rule for rule in rules if not (isinstance(rule, Implies) and rule.when)]
+    for some in (*([rule] for rule in told), told):  # by itself, or all together
+        with np.errstate(invalid="ignore"):
+            spans = Spans.of(some, Rows(rows.columns, middle), held, grids, {})
+        for name in grids:
+            if (spans.low[name] > spans.high[name]).any():
+                raise _impossible(next(rule for rule in some if name in rule.names))
+
+
+def _impossible(rule: Rule) -> InputError:
+    return InputError(
+        "what is asked for breaks a rule",
+        column=rule.names[0],
+        rule=str(rule),
+        fix="ask for other values, or leave one of them open",
+    )
 
 # %% ../nbs/17c_obeying.ipynb #refuse-given
 def refuse_broken_wishes(conditions: Conditions) -> None:
@@ -283,35 +309,18 @@ def refuse_broken_wishes(conditions: Conditions) -> None:
                 cells[name][0] = encoder.codecs[name].levels[asked[name].weights.argmax()]
     rows = Rows(columns, cells)
     told = {name for name in names if name in asked}
+    loose = {name for name in told if pd.isna(cells[name][0])}  # a range or a choice: no gap
     for rule in rules:
         said = (*getattr(rule, "when", ()), *getattr(rule, "then", ()))
-        about_gaps = isinstance(rule, Together) or any(c.missing is not None for c in said)
-        if (not about_gaps or set(rule.names) <= told) and rule.breaks(rows).any():
+        gaps = {cell.name for cell in said if cell.missing is not None}
+        unknown = loose & {cell.name for cell in said if cell.missing is None}
+        if isinstance(rule, Together) or (gaps and (unknown or not set(rule.names) <= told)):
+            continue
+        there = {n: np.zeros(1) if x.dtype == float else np.array([""], object)
+                 for n, x in cells.items() if n in gaps & loose}  # fmt: skip
+        if rule.breaks(Rows(columns, cells | there)).any():
             raise _impossible(rule)
     _refuse_ranges(rules, rows, Held.of(conditions, 1))
-
-
-def _refuse_ranges(rules: Sequence[Rule], rows: Rows, held: Held) -> None:
-    grids = {n: Grid.of(rows.columns[n], []) for n, x in rows.cells.items() if x.dtype == float}
-    middle = {n: np.zeros(1) if n in grids and np.isnan(x).all() else x
-              for n, x in rows.cells.items()}  # fmt: skip
-    held = Held({n: x & ~np.isnan(rows.cells[n]) for n, x in held.fixed.items() if n in grids},
-                held.limits)  # fmt: skip
-    told = [rule for rule in rules if not (isinstance(rule, Implies) and rule.when)]
-    with np.errstate(invalid="ignore"):
-        spans = Spans.of(told, Rows(rows.columns, middle), held, grids, {})
-    for name in grids:
-        if (spans.low[name] > spans.high[name]).any():
-            raise _impossible(next(rule for rule in told if name in rule.names))
-
-
-def _impossible(rule: Rule) -> InputError:
-    return InputError(
-        "what is asked for breaks a rule",
-        column=rule.names[0],
-        rule=str(rule),
-        fix="ask for other values, or leave one of them open",
-    )
 
 # %% ../nbs/17c_obeying.ipynb #hold-filled
 def hold_filled(

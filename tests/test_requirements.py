@@ -232,6 +232,53 @@ def test_what_cannot_be_met_is_refused_before_any_work(poor):
             model.stream(10, given=wishes)
 
 
+@pytest.mark.parametrize(
+    ("wishes", "rule"),
+    [
+        ({"sex": "M", "pregnant": "yes"}, 'sex = "M" -> pregnant = "no"'),
+        ({"sbp": (None, 100), "dbp": (120, None)}, "sbp > dbp"),
+        ({"code": "C0", "ward": "ward 2"}, "code, ward only as listed"),
+        ({"weeks": (1, 9), "pregnant": "no"}, "weeks is missing"),
+    ],
+)
+def test_an_error_names_the_rule_that_what_is_asked_breaks(poor, wishes, rule):
+    with pytest.raises(InputError) as told:
+        having(poor, ruled(RULES)).stream(10, given=wishes)
+    assert rule in told.value.rule
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"total": (60, 80)}, {"sex": ["F", "M"], "total": (None, 90)},  # both never missing
+        {"sbp": 120, "dbp": (None, 90)}, {"sbp": (100, 140), "dbp": (60, 139)},  # never apart
+        {"weeks": (38, 40), "code": ["C0", "C5"], "mmol": (4, 6)},
+        {"a": 50.0, "total": (51, 70)},
+    ],
+)  # fmt: skip
+def test_rare_wishes_are_met_in_every_row_under_rules(poor, wishes):
+    """Four thousand rows each, none a copy, and no more passes than blocks."""
+    schema = ruled(RULES)
+    drawn = having(poor, schema).sample(4000, given=wishes, seed=1)
+    assert len(drawn) == 4000 == len(drawn.drop_duplicates()) and broken(schema, drawn) == {}
+    for name, value in wishes.items():
+        if isinstance(value, tuple):
+            low, high = value
+            assert low is None or (drawn[name] >= low).all()
+            assert high is None or (drawn[name] <= high).all()
+        else:
+            assert drawn[name].isin(value if isinstance(value, list) else [value]).all()
+
+
+def test_what_only_some_rows_can_meet_is_said(poor):
+    """Of two values that may be drawn, the other breaks a rule with what else is fixed."""
+    schema = PLAIN.require("sbp > dbp")
+    near = {"sbp": [120, 122], "dbp": 121}
+    with pytest.warns(DataNote, match="of 2,048 rows drawn break a rule.*copies"):
+        drawn = having(poor, schema).sample(3000, given=near, seed=1)
+    assert len(drawn) == 3000 and (drawn["sbp"] == 122).all() and (drawn["dbp"] == 121).all()
+
+
 def test_rare_combinations_do_not_get_into_a_model(poor, tmp_path):
     """What fewer than 11 patients hold is not looked up, saved or drawn."""
     odd = TABLE[["code", "ward", "a"]].copy()

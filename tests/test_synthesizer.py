@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from synthmed_nb.model import draw
 from synthmed_nb.schema import InputError, Schema
 from synthmed_nb.synthesizer import Synthesizer
 from synthmed_nb.tables import read_table, write_parts
@@ -195,6 +196,47 @@ def test_sets_and_ranges_hold_in_every_row(fitted):
     assert rows["age_years"].value_counts().max() < 300  # not heaped at the ends
     doses = model.sample(500, given={"dose": {5, 10, 20}}, seed=1)["dose"]
     assert set(doses) == {5, 10, 20}
+
+
+def test_wishes_and_gaps_take_a_bounded_number_of_passes(fitted, monkeypatch):
+    """No row is drawn to be thrown away: one pass a block, also for what nobody in training has."""
+    frame, model = fitted
+    alone = frame[(frame["age_years"] == 21) & (frame["sbp_mmhg"] >= 150)]
+    assert not len(alone)  # never seen together
+    passes = []
+
+    def counted(*args, **options):
+        passes.append(options["block"])
+        return draw(*args, **options)
+
+    monkeypatch.setattr("synthmed_nb.sampler.draw", counted)
+    for wishes in (
+        {"age_years": 21, "sbp_mmhg": (150, None)},
+        {"insulin": "yes", "dose": [1, 59], "ward": "C", "age_years": (88, None)},
+    ):
+        passes.clear()
+        rows = model.sample(5000, given=wishes, seed=1)
+        assert len(rows) == 5000 and len(passes) == 3
+        if "dose" in wishes:
+            assert set(rows["dose"]) == {1, 59} and (rows["insulin"] == "yes").all()
+            assert (rows["ward"] == "C").all() and (rows["age_years"] >= 88).all()
+        else:
+            assert (rows["age_years"] == 21).all() and (rows["sbp_mmhg"] >= 150).all()
+    passes.clear()
+    model.impute(frame.head(50), draws=3)
+    assert len(passes) == 6  # what is empty, and then what it would hold
+
+
+def test_filling_gaps_that_mean_something_does_not_spoil_the_rest(fitted):
+    """Who has a dose has insulin; that empty doses are filled is no reason for more of it."""
+    frame, model = fitted
+    hidden = np.random.default_rng(0).random(len(frame)) < 0.5
+    blurred = frame.assign(insulin=frame["insulin"].mask(hidden))
+    filled = model.impute(blurred, seed=1)
+    assert filled.notna().all().all()
+    found = (filled["insulin"] == "yes")[hidden & frame["dose"].isna()].mean()
+    assert found < 0.45  # as many as in training have it; all, were doses filled first
+    assert (filled["insulin"] == "yes")[hidden & frame["dose"].notna()].all()
 
 
 def test_the_first_rows_do_not_depend_on_how_many_are_asked_for(fitted, tmp_path):
