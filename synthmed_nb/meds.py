@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'FIRST_WORDS', 'STAYS', 'STAY_KEYS', 'BIRTH', 'STAY_END', 'LEADING', 'DATA', 'CODES', 'SPLITS', 'read_meds',
-           'write_meds']
+           'write_meds', 'check_meds']
 
 # %% ../nbs/02e_meds.ipynb #imports
 import json
@@ -67,8 +67,8 @@ SPLITS = pa.schema(
 )
 
 # %% ../nbs/02e_meds.ipynb #read-events
-def _read_events(folder: Path) -> pd.DataFrame:
-    """All events in their order, with `head` and `rest` of each code and the key of the stay."""
+def _shards(folder: Path) -> list[Path]:
+    """The files of events."""
     shards = sorted((folder / "data").rglob("*.parquet"))
     if not shards:
         raise InputError(
@@ -76,8 +76,13 @@ def _read_events(folder: Path) -> pd.DataFrame:
             rule="a MEDS folder holds data/**/*.parquet",
             fix="name the folder in which data and metadata are",
         )
+    return shards
+
+
+def _read_events(folder: Path) -> pd.DataFrame:
+    """All events in their order, with `head` and `rest` of each code and the key of the stay."""
     wanted = [field.name for field in DATA] + list(STAY_KEYS[1:])
-    parts = [read_columns(path, wanted) for path in shards]
+    parts = [read_columns(path, wanted) for path in _shards(folder)]
     events = pd.concat(parts, ignore_index=True)
     for name in ("subject_id", "time", "code"):
         if name not in events:
@@ -178,7 +183,7 @@ def _subjects(table: pd.DataFrame) -> pd.Series:
     note("subjects are numbered anew, since MEDS wants whole numbers as keys")
     return pd.Series(pd.factorize(keys)[0] + 1, table.index)
 
-
+# %% ../nbs/02e_meds.ipynb #person-events
 def _person_events(table: pd.DataFrame, names: list[str]) -> Iterator[pd.DataFrame]:
     """Static events, and the birth, of each subject."""
     people = table.drop_duplicates("subject_id")
@@ -213,7 +218,7 @@ def _visit_events(table: pd.DataFrame, sets: list[str]) -> Iterator[pd.DataFrame
         end = visit.assign(time=table["visit_end"], code=STAY_END)
         yield end[end["time"].notna()]
 
-
+# %% ../nbs/02e_meds.ipynb #is-set
 def _is_set(column: pd.Series) -> bool:
     held = column.dropna()
     return column.dtype == object and len(held) > 0 and isinstance(held.iloc[0], tuple | list)
@@ -268,3 +273,40 @@ def write_meds(table: pd.DataFrame, folder: str | Path, *, split: str = "train")
     write_fields(splits, folder / "metadata" / "subject_splits.parquet", SPLITS)
     about["raw_source_id_columns"] = ["visit_id"]
     write_bytes(folder / "metadata" / "dataset.json", json.dumps(about, indent=2).encode())
+
+# %% ../nbs/02e_meds.ipynb #check-meds
+def check_meds(where: str | Path) -> dict[str, int]:
+    """Count the events of a MEDS folder that break a rule of keys, codes or order.
+
+    Counts of real patients are shown with `few` only.
+
+    Args:
+        where: a folder with `data/**/*.parquet`, and perhaps `metadata`.
+
+    Returns:
+        Counts by what is wrong; 0 where nothing is. Codes and splits are checked if `metadata`
+        has them.
+
+    Raises:
+        InputError: if there are no events, or a file cannot be read.
+    """
+    folder, found = Path(where), {"subject or code missing": 0, "out of order": 0}
+    parts = [read_columns(path, ("subject_id", "time", "code")) for path in _shards(folder)]
+    for events in parts:
+        gaps = events.reindex(columns=["subject_id", "code"]).isna().any(axis=1)
+        found["subject or code missing"] += int(gaps.sum())
+        order = events.groupby("subject_id")["time"]  # without a time come first
+        late = (order.diff() < pd.Timedelta(0)) | (events["time"].isna() & order.shift().notna())
+        found["out of order"] += int(late.sum())
+    events = pd.concat(parts, ignore_index=True)
+    births = events[events["code"] == BIRTH].drop_duplicates("subject_id")
+    born = events["subject_id"].map(births.set_index("subject_id")["time"])
+    found["before the birth"] = int((events["time"].dt.year < born.dt.year).sum())
+    for name, key, what in (
+        ("codes", "code", "code not in metadata"), ("subject_splits", "subject_id", "in no split")
+    ):  # fmt: skip
+        path = folder / "metadata" / f"{name}.parquet"
+        if path.exists():
+            known = read_columns(path, (key,))
+            found[what] = int((~events[key].isin(known[key])).sum())
+    return {f"events: {what}": count for what, count in found.items()}

@@ -6,7 +6,7 @@
 __all__ = ['READERS', 'source_of', 'read_source', 'source_sha256']
 
 # %% ../nbs/02g_sources.ipynb #imports
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -45,12 +45,15 @@ def source_of(where: str | Path) -> tuple[str, str]:
     return "file", str(where)
 
 # %% ../nbs/02g_sources.ipynb #read-source
-def read_source(where: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
+def read_source(
+    where: str | Path, missing: Iterable[str] = (), codes: Collection[str] = ()
+) -> pd.DataFrame:
     """Read a table from a file, a database, or a folder `omop:`, `meds:` or `synthea:`.
 
     Args:
         where: a path, an address of `read_database`, or a kind, a colon and a place.
         missing: texts that mark a missing cell in a file or a database.
+        codes: columns of a CSV file that are read as text, see `read_table`.
 
     Returns:
         The table. `attrs["roles"]` names the columns of patient and time and `attrs["codes"]`
@@ -62,7 +65,7 @@ def read_source(where: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
     kind, place = source_of(where)
     if kind in READERS:
         return READERS[kind](place)
-    return read_table(place, missing)
+    return read_table(place, missing, codes)
 
 
 def source_sha256(where: str | Path, table: pd.DataFrame) -> str:
