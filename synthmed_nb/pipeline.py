@@ -9,6 +9,7 @@ __all__ = ['Parts', 'Tell', 'STAGES', 'Options', 'split', 'results', 'run', 'sum
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 from textwrap import wrap
 from typing import Any, Literal
 
@@ -30,7 +31,9 @@ from synthmed_nb.runs import (
     gate,
     versions,
 )
-from .schema import InputError, Schema
+from .schema import InputError, Schema, note
+from .source_tables import SourceTables, write_source_tables
+from .sources import source_of
 from .synthesizer import Floors, Synthesizer
 from .tables import fingerprint, read_table, write_table, write_text
 from .words import WAYS_OUT
@@ -111,7 +114,12 @@ def split(table: pd.DataFrame, schema: Schema, holdout: pd.DataFrame | None, see
     return schema.check(table), *schema.split_holdout(holdout, seed=seed)
 
 # %% ../nbs/74_pipeline.ipynb #results
-def results(evaluation: Evaluation, verdict: Audit, fakes: Fakes | None = None) -> dict[str, Any]:
+def results(
+    evaluation: Evaluation,
+    verdict: Audit,
+    fakes: Fakes | None = None,
+    returned: SourceTables | None = None,
+) -> dict[str, Any]:
     """The main numbers of a run, as they stand in `evaluation.json` and `audit.json`."""
     fidelity, utility = evaluation.fidelity, evaluation.utility
     paper = {key: fidelity.measure(key.capitalize(), "paper").value for key in ("shape", "trend")}
@@ -138,6 +146,8 @@ def results(evaluation: Evaluation, verdict: Audit, fakes: Fakes | None = None) 
     copies = verdict.copies.model_dump(mode="json")
     if fakes is not None:
         numbers["fakes"] = fakes.model_dump(mode="json")
+    if returned is not None:
+        numbers["source_tables"] = returned.model_dump(mode="json")
     return numbers | {
         "attacks": attacks,
         "copies": copies,
@@ -153,6 +163,7 @@ def run(
     options: Options | None = None,
     *,
     holdout: pd.DataFrame | None = None,
+    source: str | Path | None = None,
     inputs: dict[str, str] | None = None,
     parameters: dict[str, Any] | None = None,
     stages: Stages | None = None,
@@ -164,6 +175,7 @@ def run(
         schema: of `table`.
         options: see `Options`.
         holdout: real records kept apart by hand; see `split`.
+        source: where the table was read from; OMOP and MEDS get synthetic tables of that form.
         inputs: SHA-256 of each input file, for the manifest.
         parameters: how the table was read, for the manifest.
         stages: tells how far the run is, on standard error.
@@ -197,7 +209,7 @@ def run(
             release=False,
             outputs={},
         )
-        return _chain(parts, real, schema, out, options, stages, draft)
+        return _chain(parts, real, schema, out, options, stages, draft, source)
     except BaseException:
         abandon(out)
         raise
@@ -231,6 +243,21 @@ def _released(
         write_table(synthetic, path)
     return fakes
 
+# %% ../nbs/74_pipeline.ipynb #returned
+def _returned(
+    synthetic: pd.DataFrame, source: str | Path | None, private: Path
+) -> SourceTables | None:
+    """Tables in the form of the source; where none can be made it is said, and the run goes on."""
+    if source is None:
+        return None
+    folder = private / source_of(source)[0]
+    try:
+        return write_source_tables(synthetic, source, folder)
+    except InputError as error:
+        rmtree(folder, ignore_errors=True)
+        note(f"no tables in the form of the source were made: {error}")
+        return None
+
 # %% ../nbs/74_pipeline.ipynb #chain
 def _chain(
     parts: Parts,
@@ -240,6 +267,7 @@ def _chain(
     options: Options,
     stages: Stages,
     draft: Manifest,
+    source: str | Path | None,
 ) -> Manifest:
     """All that comes after the split."""
     train, private, seeds = parts[0], out / "private", options.seeds
@@ -256,6 +284,7 @@ def _chain(
         synthetic = model.sample(rows, seed=seeds["sample"], privacy=options.privacy, progress=tell)
         tables = [private / f"synthetic.{ending}" for ending in ("parquet", "csv")]
         fakes = _released(synthetic, real, schema, seeds["sample"], tables)
+        returned = _returned(synthetic, source, private)
     with stages.stage("evaluate") as tell:
         told = {"survival": options.survival, "groups": options.groups}
         evaluation = evaluate(
@@ -272,7 +301,7 @@ def _chain(
     opened = gate(verdict.verdict, verdict.fingerprint, written, options.override)
     draft = draft.model_copy(
         update={
-            "results": results(evaluation, verdict, fakes),
+            "results": results(evaluation, verdict, fakes, returned),
             "release": opened,
             "override": options.override if opened and verdict.verdict != "PASS" else None,
         }
@@ -284,6 +313,7 @@ def _chain(
         if opened:
             told = (part.model_dump(mode="json") for part in (draft, evaluation, verdict))
             tables += write_cards(private / "cards", *told, schema, model.training_, tables)
+            tables += [private / returned.form.lower()] if returned else []
         return finish(out, draft, tables)
 
 # %% ../nbs/74_pipeline.ipynb #write-json
@@ -308,6 +338,10 @@ def summary(manifest: Manifest) -> str:
     if "fakes" in found:
         made_up = Fakes.model_validate(found["fakes"]).sentence()
         lines += [("made up" if not i else "", part) for i, part in enumerate(wrap(made_up, 88))]
+    if "source_tables" in found:
+        tables = SourceTables.model_validate(found["source_tables"])
+        parts = wrap(tables.sentence(), 88)
+        lines += [(tables.form if not i else "", part) for i, part in enumerate(parts)]
     lines += [("bias" if not i else "", part) for i, part in enumerate(wrap(found["bias"], 88))]
     for number, (name, attack) in enumerate(found["attacks"].items()):
         interval = f"{attack['auc_low']:.3f} to {attack['auc_high']:.3f}"
