@@ -213,7 +213,8 @@ def _run(args: argparse.Namespace) -> int:
     synthetic table, JSON of each step), which does not leave. A source of OMOP or MEDS gets tables
     of that form too, in omop/ or meds/ beside the synthetic table. release/ (synthetic table as
     Parquet and CSV, those tables, pages, cards) is there only if the audit says PASS, or if
-    --override gives a reason, which manifest and pages then show. Exit code 1: all done, but there is no release.
+    --override gives a reason, which manifest and pages then show. Exit code 1: all done, but
+    there is no release.
     """
     files = {"table": args.table, "holdout": args.holdout}
     if _whole(args, files, lambda: read(args.table, args)).release:
