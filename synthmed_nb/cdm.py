@@ -158,7 +158,8 @@ def _exploded(ready: pd.DataFrame, name: str, known: pd.Series) -> pd.DataFrame:
             rule="codes are concept ids of the source that `like` names",
             fix="name the source from which the table was learned",
         )
-    said(lost.sum(), f"codes of {name!r} are not in the vocabulary and were left out")
+    what = f"codes of {name!r} are not in the vocabulary, such as that for rare ones: left out"
+    said(lost.sum(), what)
     return pd.DataFrame({"row": ids.index[~lost], "code": ids[~lost].astype("int64")})
 
 # %% ../nbs/02d_cdm.ipynb #first-key

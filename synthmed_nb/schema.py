@@ -9,6 +9,7 @@ __all__ = ['NULLABLE', 'LEARNED', 'SMALLEST_TABLE', 'REMARKS', 'MEASURED', 'chec
 
 # %% ../nbs/01_schema.ipynb #imports
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Self
@@ -155,13 +156,20 @@ def _check_size(count: int, what: str, small: bool) -> None:
         )
 
 
+def _listed(names: Collection[str]) -> str:
+    """Names of columns, at most 20; none where they may be the first row of a file without any."""
+    if not all(re.match(r"[^\W\d]", name) for name in names):
+        return ""
+    return f": {', '.join(list(names)[:20])}{', ...' * (len(names) > 20)}"
+
+
 def _check_there(names: Collection[str], name: str, option: str) -> None:
     if name not in names:
         raise InputError(
             "not in the table:",
             column=name,
             rule=f"what {option} names is a column",
-            fix="write the name as in the header, with its capitals",
+            fix=f"write the name as in the header, with its capitals{_listed(names)}",
         )
 
 # %% ../nbs/01_schema.ipynb #check-table

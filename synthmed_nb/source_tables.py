@@ -132,7 +132,8 @@ def write_source_tables(
     folder = Path(folder)
     with _told_of(f"synthetic {form} tables"):
         found, shared = write(codes_back(synthetic), place, folder)
-    with _told_of(f"synthetic {form} tables, loaded again"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote)  # the same once more
         again = read_source(f"{kind}:{folder}")
     paths = sorted(folder.rglob("*.parquet"))
     return SourceTables(
