@@ -16,7 +16,7 @@ from .databases import address_of, is_database
 from .meds import read_meds
 from .omop import read_omop
 from .synthea import read_synthea
-from .tables import file_sha256, fingerprint, read_table
+from .tables import FORMATS, file_sha256, fingerprint, read_table
 
 # %% ../nbs/02g_sources.ipynb #source-of
 READERS = {"omop": read_omop, "meds": read_meds, "synthea": read_synthea}
@@ -26,7 +26,8 @@ def source_of(where: str | Path) -> tuple[str, str]:
     """Kind and place of a source: one of `READERS`, "database" or "file".
 
     Raises:
-        InputError: if a place is missing, or an address cannot be read; no password is in it.
+        InputError: if a place is missing, or an address cannot be read, or a folder does not say
+            its kind; no password is in it.
     """
     kind, colon, place = str(where).partition(":")
     if colon and kind.lower() in READERS:
@@ -42,6 +43,12 @@ def source_of(where: str | Path) -> tuple[str, str]:
     if is_database(where):
         address_of(str(where))
         return "database", str(where)
+    if kind.lower() in ("duckdb", "sqlite") and colon and not Path(where).exists():
+        rule, fix = "an address has ://", f"write {kind}:///FILE?table=NAME"
+        raise InputError(f"{where} is no address of a database", rule=rule, fix=fix)
+    if Path(where).is_dir() and not str(where).lower().endswith(FORMATS):
+        rule, fix = "it is said what a folder holds", "write omop:, meds: or synthea: before it"
+        raise InputError(f"{where} is a folder", rule=rule, fix=fix)
     return "file", str(where)
 
 # %% ../nbs/02g_sources.ipynb #read-source

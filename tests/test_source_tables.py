@@ -293,3 +293,51 @@ def test_other_sources_get_as_far(kind, hospital, steps, tmp_path, capsys):
     if form:
         again = quietly(read_source, f"{form}:{tmp_path / 'run' / 'private' / form}")
         assert len(again) == 60
+
+
+# codes that look like numbers
+
+
+@pytest.fixture(scope="module")
+def diagnoses(tmp_path_factory):
+    """A CSV file: `dx` looks like ICD-9-CM, `ward` and `proc` like whole numbers."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("csv") / "t.csv"
+    table = pd.DataFrame({"sex": rng.choice(["F", "M"], 300), "age": rng.integers(20, 90, 300)})
+    table["dx"] = rng.choice(["250.00", "250.0", "401.9", "428", "414.01"], 300)
+    table["ward"], table["proc"] = rng.integers(1, 40, 300), rng.choice([38, 45, 9955], 300)
+    table.to_csv(path, index=False)
+    return path, table
+
+
+def test_codes_stay_text_in_all_commands(diagnoses, tmp_path, capsys):
+    path, table = diagnoses
+    schema = tmp_path / "schema.json"
+    words = ["detect", path, "--target", "sex", "--code", "dx", "--code", "proc", "--out", schema]
+    assert command(*words) == 0
+    said = capsys.readouterr()
+    assert re.search(r"^dx +code +feature +said to hold codes", said.out, re.MULTILINE)
+    assert re.search(r"^ward +numeric ", said.out, re.MULTILINE) and "kept as text" not in said.err
+    assert command("split", path, "--schema", schema, "--out", tmp_path) == 0
+    parts = [pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("train", "holdout", "reference")]
+    for name in ("dx", "proc"):
+        held = sorted(pd.concat(parts)[name])
+        assert held == sorted(table[name].astype(str))
+
+
+def test_codes_by_their_form_are_noted(diagnoses, tmp_path, capsys):
+    path, _ = diagnoses
+    assert command("detect", path, "--target", "sex", "--out", tmp_path / "s.json") == 0
+    said = capsys.readouterr()
+    assert "'dx': looks like codes of three digits and up to two decimals; kept as text" in said.err
+    assert re.search(r"^dx +categorical +feature", said.out, re.MULTILINE)
+    assert re.search(r"^proc +(numeric|categorical) ", said.out, re.MULTILINE)
+
+
+def test_codes_go_through_a_model(diagnoses, tmp_path):
+    path, table = diagnoses
+    schema, model, drawn = tmp_path / "s.json", tmp_path / "model", tmp_path / "drawn.csv"
+    assert command("detect", path, "--code", "dx", "--out", schema) == 0
+    assert command("fit", path, "--schema", schema, "--steps", 10, "--out", model) == 0
+    assert command("sample", model, "--rows", 200, "--out", drawn) == 0
+    found = read_source(drawn, codes=["dx"])["dx"]
+    assert set(found) <= set(table["dx"]) and found.nunique() > 2
