@@ -111,12 +111,13 @@ def _ready(table: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/02d_cdm.ipynb #birth-years
 def _birth_years(ready: pd.DataFrame) -> pd.Series:
-    """The year of birth of each row, from the age where it is not there."""
-    years = pd.Series(pd.NA, index=ready.index, dtype="Int64")
+    """The year of birth of each row, from the age where it is not there or cannot be."""
+    years = aged = pd.Series(pd.NA, index=ready.index, dtype="Int64")
     if "year_of_birth" in ready:
         years = whole(ready["year_of_birth"])
     if "age_years" in ready:
-        years = years.fillna(whole(ready["start"].dt.year - ready["age_years"].round()))
+        aged = whole(ready["start"].dt.year - ready["age_years"].round())
+        years = years.fillna(aged)
     if years.isna().any():
         raise InputError(
             "gaps in",
@@ -125,7 +126,9 @@ def _birth_years(ready: pd.DataFrame) -> pd.Series:
             fix="add year_of_birth, or age_years for each visit",
         )
     first = ready.groupby("who")["start"].transform("min").dt.year
-    said((years > first).sum(), "rows have a birth after the first visit; its year was taken")
+    late = years > first
+    said(late.sum(), "rows have a birth after the first visit; age or visit told its year instead")
+    years = years.mask(late, aged.fillna(first))
     return years.where(years <= first, first)
 
 # %% ../nbs/02d_cdm.ipynb #ids
