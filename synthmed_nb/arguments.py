@@ -63,7 +63,11 @@ def pair(text: str) -> tuple[str, str]:
 
 # %% ../nbs/76_arguments.ipynb #shared-options
 OPTIONS: dict[str, dict[str, Any]] = {
-    "--target": {"metavar": "COL", "help": "column that a model would predict"},
+    "--target": {
+        "metavar": "COL",
+        "help": "column that a model would predict; SET:CODE for whether a set of codes, such as "
+        "the conditions of an OMOP source, holds a code",
+    },
     "--patient": {
         "metavar": "COL",
         "help": "key of the patient, if one may have several rows; splits keep patients whole",
@@ -79,6 +83,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--keep": {
         "metavar": "COL", "action": "append", "default": [],
         "help": "keep this column though it looks like an identifier or free text (repeatable)",
+    },
+    "--code": {
+        "metavar": "COL", "action": "append", "default": [],
+        "help": "this column holds codes, one a cell or several with | in between: never read it "
+        "as numbers (repeatable)",
     },
     "--missing": {
         "metavar": "MARK", "action": "append", "default": [],
@@ -168,11 +177,23 @@ def add_out(parser: argparse.ArgumentParser, metavar: str, words: str) -> None:
     parser.add_argument("--out", metavar=metavar, type=Path, required=True, help=words)
 
 # %% ../nbs/76_arguments.ipynb #helpers
-def read(where: str | Path, args: argparse.Namespace) -> Any:
-    """Read a table, from a file or another source, with the gap markers of `--missing`."""
+def read(where: str | Path, args: argparse.Namespace, schema: Any = None) -> Any:
+    """Read a table, from a file or another source, with the gap markers of `--missing`.
+
+    Columns of codes stay text, and a target such as "conditions:192671" becomes a column: by the
+    options, or by `schema`, or by that of `--schema`.
+    """
+    from synthmed_nb.code_targets import code_target
     from synthmed_nb.sources import read_source
 
-    return read_source(where, missing=tuple(args.missing))
+    given = vars(args)
+    if schema is None and given.get("schema"):
+        schema = load_schema(args)
+    codes = given.get("code", []) if schema is None else schema.coded
+    table = read_source(where, tuple(args.missing), codes)
+    target = given.get("target") if schema is None else schema.target
+    patient = given.get("patient") if schema is None else schema.patient
+    return code_target(table, target, patient or table.attrs.get("roles", {}).get("patient"))
 
 
 def detected(table: Any, args: argparse.Namespace) -> Any:
@@ -182,8 +203,12 @@ def detected(table: Any, args: argparse.Namespace) -> Any:
     roles = {role: getattr(args, role) for role in ("patient", "time", "visit")}
     roles = {role: name for role, name in roles.items() if name is not None}
     named = table.attrs.get("roles", {}) | roles
-    options = dict(target=args.target, keep=tuple(args.keep), small=args.small)
-    return Schema.detect(table, **named, **options)
+    codes = vars(args).get("code", [])
+    keep = tuple(args.keep) + tuple(codes)
+    schema = Schema.detect(table, args.target, keep=keep, small=args.small, **named)
+    for name in codes:
+        schema = _with_codes(schema, table[name])
+    return schema
 
 
 def load_schema(args: argparse.Namespace) -> Any:
@@ -198,6 +223,26 @@ def write_result(result: Any, path: Path) -> None:
     from synthmed_nb.tables import write_text
 
     write_text(path, result.model_dump_json(indent=2) + "\n")
+
+# %% ../nbs/76_arguments.ipynb #with-codes
+def _with_codes(schema: Any, cells: Any) -> Any:
+    """The schema with a column as one of codes, or of sets if a cell holds several."""
+    from synthmed_nb.code_columns import CODES
+    from synthmed_nb.codes import looks_like_codes, read_codes
+
+    if schema.column(cells.name).kind in CODES:
+        return schema
+    held = read_codes(cells, cells.name)
+    several = bool((held.map(len, na_action="ignore") > 1).any())
+    return schema.edit(
+        cells.name,
+        kind="codes" if several else "code",
+        system=looks_like_codes(held) or "none",
+        reason="said to hold codes",
+        categories=None,
+        ordered=False,
+        personal=None,
+    )
 
 # %% ../nbs/76_arguments.ipynb #given
 def given_values(pairs: list[tuple[str, str]], schema: Any) -> dict[str, Any] | None:

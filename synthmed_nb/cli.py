@@ -60,7 +60,7 @@ def _detect(args: argparse.Namespace) -> int:
 
 def _detect_options(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
-    add(parser, "--target --patient --time --visit --keep --missing --small")
+    add(parser, "--target --patient --time --visit --keep --code --missing --small")
     add_out(parser, "schema.json", "the schema, to be written")
 
 # %% ../nbs/79_cli.ipynb #split
@@ -184,7 +184,7 @@ def _whole(args: argparse.Namespace, files: dict[str, str | Path | None], load: 
     with stages.stage("read"):
         table = load()
         schema = detected(table, args)
-        holdout = read(args.holdout, args) if args.holdout else None
+        holdout = read(args.holdout, args, schema) if args.holdout else None
         read_ones = {"table": table, "holdout": holdout}
         inputs = {
             name: source_sha256(path, read_ones[name]) for name, path in files.items() if path
@@ -193,12 +193,12 @@ def _whole(args: argparse.Namespace, files: dict[str, str | Path | None], load: 
         chosen = {name: getattr(args, name) for name in names}
         chosen["survival"] = args.survival and tuple(args.survival)
         chosen["groups"] = args.group and tuple(args.group)
-        given = {name: getattr(args, name) for name in ("keep", "missing")}
+        given = {name: getattr(args, name) for name in ("keep", "code", "missing")}
     from synthmed_nb.pipeline import Options, run, summary
 
     manifest = run(
         table, schema, out, Options(**chosen),
-        holdout=holdout, inputs=inputs, parameters=given, stages=stages,
+        holdout=holdout, source=files["table"], inputs=inputs, parameters=given, stages=stages,
     )  # fmt: skip
     print(summary(manifest))
     for name in ("release.html", "release" if manifest.release else "private"):
@@ -210,9 +210,11 @@ def _run(args: argparse.Namespace) -> int:
     """Do everything for TABLE: split, fit, sample, evaluate, audit, reports, release gate.
 
     DIR gets four pages (begin with release.html), manifest.json and private/ (model, splits,
-    synthetic table, JSON of each step), which does not leave. release/ (synthetic table as Parquet
-    and CSV, pages, cards) is there only if the audit says PASS, or if --override gives a reason,
-    which manifest and pages then show. Exit code 1: all done, but there is no release.
+    synthetic table, JSON of each step), which does not leave. A source of OMOP or MEDS gets tables
+    of that form too, in omop/ or meds/ beside the synthetic table. release/ (synthetic table as
+    Parquet and CSV, those tables, pages, cards) is there only if the audit says PASS, or if
+    --override gives a reason, which manifest and pages then show. Exit code 1: all done, but
+    there is no release.
     """
     files = {"table": args.table, "holdout": args.holdout}
     if _whole(args, files, lambda: read(args.table, args)).release:
@@ -228,7 +230,7 @@ def _run(args: argparse.Namespace) -> int:
 def _run_options(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
     add(parser, "--target", required=True)
-    add(parser, "--patient --time --visit --keep --missing --small")
+    add(parser, "--patient --time --visit --keep --code --missing --small")
     parser.add_argument(
         "--holdout", metavar="FILE", type=source,
         help="real rows kept apart by you: TABLE is then all train, FILE becomes holdout and "
@@ -250,7 +252,7 @@ def _demo(args: argparse.Namespace) -> int:
     """
     from synthmed_nb.datasets import load_nhanes
 
-    args.target, args.keep, args.missing = "diabetes", [], []
+    args.target, args.keep, args.missing, args.code = "diabetes", [], [], []
     args.patient = args.time = args.visit = None
     args.small, args.holdout, args.override = False, None, None
     args.survival, args.group, args.fake = None, None, False

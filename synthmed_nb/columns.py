@@ -354,7 +354,7 @@ def _settle(column: pd.Series, role: Role | None, kept: bool, patients: int, gue
                 "sets of codes cannot be the target:",
                 column=column.name,
                 rule="a target is a number or a category",
-                fix="predict a column that says whether a code is there",
+                fix=f"predict whether a code is there: --target {column.name}:CODE",
             )
         return dict(kind=kind, role="feature", reason=reason)
     if len(values) == len(column) and values.nunique() == 1:

@@ -176,13 +176,12 @@ def linkability_scores(
 
 
 def only_columns(schema: Schema, names: Sequence[str]) -> Schema:
-    """The schema of some of its columns; a date without its anchor has none."""
-    kept = tuple(
-        column.model_copy(update={"anchor": column.anchor if column.anchor in names else None})
-        for column in schema.columns
-        if column.name in names
-    )
-    return Schema(columns=kept, small=schema.small)
+    """The schema of some of its columns; a date whose anchor is left out stands alone."""
+    kept = {column.name: column for column in schema.columns if column.name in set(names)}
+    for name, column in kept.items():
+        if column.anchor not in kept:
+            kept[name] = column.model_copy(update={"anchor": None})
+    return Schema(columns=tuple(kept.values()), small=schema.small)
 
 # %% ../nbs/34_inference.ipynb #linked
 CHUNK = 500  # records at a time; memory is CHUNK x records

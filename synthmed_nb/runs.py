@@ -236,7 +236,8 @@ def finish(out: Path, manifest: Manifest, released: list[Path]) -> Manifest:
     """End a run: hashes, manifest, and the release folder if `manifest.release`.
 
     Args:
-        released: the files to be handed out; the pages of the run folder are added to them.
+        released: the files to be handed out, and folders of files; the pages of the run folder
+            are added to them.
 
     Returns:
         The manifest with the hashes of the outputs.
@@ -247,7 +248,12 @@ def finish(out: Path, manifest: Manifest, released: list[Path]) -> Manifest:
         stage = out / ".release"
         stage.mkdir()
         for path in (*released, *pages):
-            files[f"release/{path.name}"] = Path(shutil.copyfile(path, stage / path.name))
+            if not path.is_dir():
+                files[f"release/{path.name}"] = Path(shutil.copyfile(path, stage / path.name))
+                continue
+            shutil.copytree(path, stage / path.name)
+            inside = (p.relative_to(path.parent) for p in path.rglob("*") if p.is_file())
+            files |= {f"release/{part.as_posix()}": stage / part for part in inside}
     hashes = {name: file_sha256(path) for name, path in sorted(files.items())}
     manifest = manifest.model_copy(update={"outputs": hashes})
     write_text(out / "manifest.json", manifest.model_dump_json(indent=2) + "\n")

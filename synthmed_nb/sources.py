@@ -6,7 +6,7 @@
 __all__ = ['READERS', 'source_of', 'read_source', 'source_sha256']
 
 # %% ../nbs/02g_sources.ipynb #imports
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from .databases import address_of, is_database
 from .meds import read_meds
 from .omop import read_omop
 from .synthea import read_synthea
-from .tables import file_sha256, fingerprint, read_table
+from .tables import FORMATS, file_sha256, fingerprint, read_table
 
 # %% ../nbs/02g_sources.ipynb #source-of
 READERS = {"omop": read_omop, "meds": read_meds, "synthea": read_synthea}
@@ -26,7 +26,8 @@ def source_of(where: str | Path) -> tuple[str, str]:
     """Kind and place of a source: one of `READERS`, "database" or "file".
 
     Raises:
-        InputError: if a place is missing, or an address cannot be read; no password is in it.
+        InputError: if a place is missing, or an address cannot be read, or a folder does not say
+            its kind; no password is in it.
     """
     kind, colon, place = str(where).partition(":")
     if colon and kind.lower() in READERS:
@@ -42,15 +43,24 @@ def source_of(where: str | Path) -> tuple[str, str]:
     if is_database(where):
         address_of(str(where))
         return "database", str(where)
+    if kind.lower() in ("duckdb", "sqlite") and colon and not Path(where).exists():
+        rule, fix = "an address has ://", f"write {kind}:///FILE?table=NAME"
+        raise InputError(f"{where} is no address of a database", rule=rule, fix=fix)
+    if Path(where).is_dir() and not str(where).lower().endswith(FORMATS):
+        rule, fix = "it is said what a folder holds", "write omop:, meds: or synthea: before it"
+        raise InputError(f"{where} is a folder", rule=rule, fix=fix)
     return "file", str(where)
 
 # %% ../nbs/02g_sources.ipynb #read-source
-def read_source(where: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
+def read_source(
+    where: str | Path, missing: Iterable[str] = (), codes: Collection[str] = ()
+) -> pd.DataFrame:
     """Read a table from a file, a database, or a folder `omop:`, `meds:` or `synthea:`.
 
     Args:
         where: a path, an address of `read_database`, or a kind, a colon and a place.
         missing: texts that mark a missing cell in a file or a database.
+        codes: columns of a CSV file that are read as text, see `read_table`.
 
     Returns:
         The table. `attrs["roles"]` names the columns of patient and time and `attrs["codes"]`
@@ -62,7 +72,7 @@ def read_source(where: str | Path, missing: Iterable[str] = ()) -> pd.DataFrame:
     kind, place = source_of(where)
     if kind in READERS:
         return READERS[kind](place)
-    return read_table(place, missing)
+    return read_table(place, missing, codes)
 
 
 def source_sha256(where: str | Path, table: pd.DataFrame) -> str:

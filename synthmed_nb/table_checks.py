@@ -6,6 +6,7 @@
 __all__ = ['SMALLEST_TABLE', 'ROLES', 'check_there', 'check_table']
 
 # %% ../nbs/00o_table_checks.ipynb #imports
+import re
 from collections.abc import Collection, Mapping
 
 import pandas as pd
@@ -31,6 +32,13 @@ def _check_size(count: int, what: str, small: bool) -> None:
         )
 
 
+def _listed(names: Collection[str]) -> str:
+    """Names of columns, at most 20; none where they may be the first row of a file without any."""
+    if not all(re.match(r"[^\W\d]", name) for name in names):
+        return ""
+    return f": {', '.join(list(names)[:20])}{', ...' * (len(names) > 20)}"
+
+
 def check_there(names: Collection[str], name: str, option: str) -> None:
     """Refuse the name of a column that is not there; `option`: what names it."""
     if name not in names:
@@ -38,7 +46,7 @@ def check_there(names: Collection[str], name: str, option: str) -> None:
             "not in the table:",
             column=name,
             rule=f"what {option} names is a column",
-            fix="write the name as in the header, with its capitals",
+            fix=f"write the name as in the header, with its capitals{_listed(names)}",
         )
 
 # %% ../nbs/00o_table_checks.ipynb #check-keys

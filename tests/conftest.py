@@ -22,7 +22,7 @@ LONG = {  # minutes each
 }  # fmt: skip
 TRACED = {"test_cli", "test_pipeline", "test_plots", "test_reports", "test_schema"}
 TRACED |= {"test_code_model", "test_codes", "test_dates", "test_fakes"}
-TRACED |= {"test_requirements", "test_sources"}
+TRACED |= {"test_requirements", "test_source_tables", "test_sources"}
 
 
 def pytest_collection_modifyitems(items):
