@@ -330,7 +330,8 @@ def code_fidelity(
     def told(matrices: Sequence[sparse.csr_array], places: np.ndarray) -> list[list]:
         real, synthetic = (m[:, places].sum(axis=0) for m in matrices)
         real = [coarse(x / len(owners), people) for x in real]
-        return [real, [safe_share(x, rows) for x in synthetic]]
+        synthetic = [safe_share(x, rows) for x in synthetic]
+        return [real, [x if x is None else round(x, 5) for x in synthetic]]
 
     ranks = _spaced(len(sums.held[0].sum(axis=0)), MOST_RANKED)
     strong = np.argsort(-sums.both[0].sum(axis=0), kind="stable")
