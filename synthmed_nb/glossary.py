@@ -45,8 +45,8 @@ _MEASURES = {
     "tested on records that it has not seen.",
     "code pairs": "How far the shares of records that hold two codes at once are right (R2 around "
     "equality; 1 is best).",
-    "code prevalence": "Whether frequent codes are frequent and rare ones rare: rank correlation; 1 "
-    "is best.",
+    "code prevalence": "Whether frequent codes are frequent and rare ones rare: rank correlation; "
+    "1 is best.",
     "dependent missingness": "Gaps that follow from another value, such as a test that is not "
     "done on one ward.",
     "detector": "A classifier that was trained to tell synthetic records from real ones.",

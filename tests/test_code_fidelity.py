@@ -193,7 +193,7 @@ def run(tmp_path_factory):
         "run", folder / "t.csv", "--target", "died", "--steps", 20, "--minutes", 1, "--seed", 0,
         "--out", folder / "out",
     ]  # fmt: skip
-    assert cli.main([str(word) for word in words]) in (0, 3)
+    assert cli.main([str(word) for word in words]) == 1  # too few patients to pass
     return table, folder / "out"
 
 
@@ -219,8 +219,8 @@ def test_a_run_shows_codes_on_its_pages(run):
 
 def test_a_run_tells_no_small_count_of_codes(run):
     table, out = run
-    (codes,) = json.loads((out / "evaluation.json").read_text())["fidelity"]["codes"]
-    rows = json.loads((out / "evaluation.json").read_text())["rows"]
+    result = json.loads((out / "private" / "evaluation.json").read_text())
+    (codes,), rows = result["fidelity"]["codes"], result["rows"]
     for side, of in (("real", rows["train"]), ("synthetic", rows["synthetic"])):
         shares = list(numbers_in([codes[key] for key in (side, f"pair_{side}", f"size_{side}")]))
         assert len(shares) > 20
@@ -229,12 +229,15 @@ def test_a_run_tells_no_small_count_of_codes(run):
     held = table["dx"].explode().value_counts()
     rare = set(held.index[held <= 10])
     sets = {"|".join(cell) for cell in table["dx"].dropna() if len(cell) > 2}
-    for path in out.rglob("*"):
-        if path.suffix in (".html", ".json", ".md"):
-            text = path.read_text(encoding="utf-8")
-            assert not {code for code in rare if re.search(rf"\b{re.escape(code)}\b", text)}
-            spelled = re.sub(r"[\"'\s\[\]]", "", text).replace(",", "|")
-            assert not any(cell in spelled for cell in sets)
+    assert len(rare) > 100 and len(sets) > 200
+    pages = [path for path in out.glob("*") if path.suffix in (".html", ".json")]
+    assert len(pages) >= 6
+    for path in pages:
+        text = re.sub(r'src="data:[^"]*"', "", path.read_text(encoding="utf-8"))
+        found = set(re.findall(r"(?<![\w.])V\d\d\.\d(?![\w.])", text))
+        assert not found & rare
+        spelled = re.sub(r"[\"'\s\[\]()]", "", text).replace(",", "|")
+        assert not any(cell in spelled for cell in sets)
 
 
 def test_plain_tables_are_left_alone():
