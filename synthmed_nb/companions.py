@@ -34,7 +34,7 @@ def draws(units: np.ndarray, replicates: int, rng: np.random.Generator) -> np.nd
     return counts[:, units].astype(float)
 
 # %% ../nbs/40_companions.ipynb #measure
-Family = Literal["columns", "pairs", "missing", "records", "detection", "rare", "rules"]
+Family = Literal["columns", "pairs", "missing", "records", "detection", "rare", "rules", "codes"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,10 @@ from sklearn.decomposition import PCA
 from .associations import Pairs, Triples, of_pairs, told_associations, trend_errors
 from .bars import blurred, coarse, grid, patients_per_cell, shown_cells
 from .cells import FLOOR_PATIENTS, Cells, check_tables, chosen, one_record_each, units_of
+from .code_fidelity import CodeFidelity, code_fidelities, with_sets
 from .companions import Measure, Resampled, resample
 from .detection import Detection, detection, for_linear
+from .flat_codes import set_parts
 from .headline import Score, detection_measure, measures, score_of
 from synthmed_nb.manifold import (
     fixed_measures,
@@ -165,7 +167,7 @@ def table_measures(
     """
     ladders = Ladders.of(cells, schema.modelled)
     pairs = Pairs(cells, paired_columns(schema, seed))
-    gaps, triples = Gaps(cells, pairs), Triples(pairs, seed)
+    gaps, triples = Gaps(cells, pairs, set_parts(schema)), Triples(pairs, seed)
     rare, breaks = Coverage(cells, units[0]), Breaks(cells, pairs, schema, units[0])
 
     def summed(table: int, weights: np.ndarray) -> dict[str, Any]:
@@ -262,6 +264,7 @@ class Fidelity(BaseModel, frozen=True, extra="forbid"):
         detections: logistic regression and XGBoost, with what gives S away.
         columns, pairs, missingness, density, rare: what the figures show.
         caps: what was cut to keep the work in bounds, in words.
+        codes: one of each column of sets of codes.
     """
 
     score: Score
@@ -273,6 +276,7 @@ class Fidelity(BaseModel, frozen=True, extra="forbid"):
     density: Density | None
     rare: list[Rare]
     caps: list[str]
+    codes: list[CodeFidelity] = []
 
     def measure(self, name: str, form: str = "fixed") -> Measure | None:
         """The measure of this name and form; None if the tables have no such thing."""
@@ -331,6 +335,19 @@ def caps(tables: dict[str, int], used: Sequence[int], names: Sequence[str]) -> l
         said.append(f"Pairs, gaps, rules and Shape in fixed form look at {some}.")
     return said
 
+# %% ../nbs/55_fidelity.ipynb #counts
+def _counts(gapped: list[str], names: list[str], schema: Schema, rare: int) -> tuple[int, ...]:
+    """How many columns, columns with gaps, rare levels, and pairs of gaps and other columns."""
+    some, parts = set(gapped) & set(names), set_parts(schema)
+    others = [parts.get(a) is None or parts[a] != parts.get(b) for a in some for b in names]
+    return len(names), len(some), rare, sum(others) - len(some - parts.keys())
+
+
+def _paper(whole: Cells, names: list[str], paired: list[str]) -> dict[str, float]:
+    """The errors as papers count them."""
+    trend = float(of_pairs(trend_errors(whole, paired)).mean())
+    return {"paper shape": float(shape_errors(whole, names).mean()), "paper": trend}
+
 # %% ../nbs/55_fidelity.ipynb #fidelity
 def fidelity(
     train: pd.DataFrame,
@@ -347,14 +364,15 @@ def fidelity(
         train: the records the model learned.
         holdout: real records it did not see, for the floor.
         synthetic: generated records.
-        schema: names the modelled columns, their kinds, and the patient.
+        schema: of the tables; if they have sets of codes, both come from `flat`.
         seed: of all cuts, draws and folds.
         progress: called with the share done, in [0, 1], and a note.
 
     Raises:
         InputError: if a table lacks a column or has too few records.
     """
-    tables = check_tables(schema, train=train, holdout=holdout, synthetic=synthetic)
+    given = {"train": train, "holdout": holdout, "synthetic": synthetic}
+    tables = with_sets(check_tables(schema, **given), list(given.values()), schema)
     train, holdout, synthetic = tables
     say = progress or (lambda done, note: None)
     say(0.0, "columns and pairs")
@@ -364,25 +382,23 @@ def fidelity(
     say(0.4, "records")
     near = record_measures(four, schema, seed)
     say(0.5, "detection")
-    seen = {
-        name: detection(name, cells, units, seed) for name in ("logistic regression", "XGBoost")
-    }
+    seen = {n: detection(n, cells, units, seed) for n in ("logistic regression", "XGBoost")}
+    say(0.85, "sets of codes")
+    sets, marked = code_fidelities(four, [train, synthetic], schema, seed)
     say(0.9, "figures")
     whole = Cells.of([train, synthetic], schema)
     owners = [units_of(table, schema) for table in (train, synthetic)]
     people = [int(u.max(initial=-1)) + 1 for u in (units[0], units[-1])]
-    paper = {"paper shape": float(shape_errors(whole, names).mean())}
-    paper["paper"] = float(of_pairs(trend_errors(whole, pairs.names)).mean())
+    paper = _paper(whole, names, pairs.names)
     all_found = [found] if near is None else [found, near]
-    gaps = missingness(whole, names, owners)
-    counts = len(pairs.names), len(set(gaps.names) & set(pairs.names)), rare
-    told = measures(all_found, counts, people, paper)
+    gaps = missingness(whole, names, owners, set_parts(schema))
+    told = measures(all_found, _counts(gaps.names, pairs.names, schema, rare), people, paper)
     shown = {(m.name, m.form): m for m in told}
     headline = {"columns": shown["Shape", "fixed"], "pairs": shown["Trend", "fixed"]}
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     return Fidelity(
         score=score_of(found, headline, *seen["XGBoost"], min(people)),
-        measures=[*told, *(detection_measure(*one) for one in seen.values())],
+        measures=[*told, *marked, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
         columns=column_fidelities(whole, schema, owners),
         pairs=pair_fidelity(pairs, people[0]),
@@ -390,4 +406,5 @@ def fidelity(
         density=density(cells, units[0]),
         rare=rare_levels(whole, owners[0]),
         caps=caps(sizes, [len(t) for t in four[2:]], names),
+        codes=sets,
     )

@@ -32,6 +32,7 @@ FAMILIES = {
     "detection": "can a model tell them apart?",
     "rare": "rare values",
     "rules": "rules between columns",
+    "codes": "sets of codes",
 }
 FORMS = {"fixed": "corrected", "paper": "as in papers"}
 BOTH = key("real", REAL, "o", mfc="white", mew=1.6), key("synthetic", SYNTHETIC, "D")

@@ -43,6 +43,10 @@ _MEASURES = {
     "are missing.",
     "C2ST": "Classifier two-sample test: a classifier learns to tell synthetic from real and is "
     "tested on records that it has not seen.",
+    "code pairs": "How far the shares of records that hold two codes at once are right (R2 around "
+    "equality; 1 is best).",
+    "code prevalence": "Whether frequent codes are frequent and rare ones rare: rank correlation; "
+    "1 is best.",
     "dependent missingness": "Gaps that follow from another value, such as a test that is not "
     "done on one ward.",
     "detector": "A classifier that was trained to tell synthetic records from real ones.",
@@ -63,11 +67,15 @@ _MEASURES = {
     "compared, 1 to 10 where copies are looked for.",
     "ratio to the floor": "A number divided by its floor; 1 means as good as other real patients.",
     "rule violations": "Records that break a rule which all real records keep.",
+    "set sizes": "How far the numbers of codes in a set are off: the largest distance of the two "
+    "cumulative shares.",
     "Shape": "The error of single columns: the share of records that would have to change so "
     "that the distributions agree, averaged.",
     "three-way marginals": "The error of three columns at once.",
     "Trend": "The error of pairs of columns: how far the way two columns go together is off, "
     "averaged.",
+    "wrong group": "Codes that belong to one sex or to one half of the ages: the share of their "
+    "holders elsewhere.",
     "Wasserstein": "How far values have to be moved on average so that two distributions agree, "
     "in standard deviations.",
 }  # fmt: skip

@@ -18,15 +18,17 @@ from .companions import About, Measure, Resampled, companions, ratio_of
 from .detection import Detection, Told
 
 # %% ../nbs/54_headline.ipynb #abouts
-def abouts(columns: int, gapped: int, rare: int) -> dict[str, About]:
+def abouts(columns: int, gapped: int, rare: int, dependent: int | None = None) -> dict[str, About]:
     """What the errors are called, in the order of the tables.
 
     Args:
         columns: number of columns.
         gapped: number of columns with gaps.
         rare: number of rare levels.
+        dependent: pairs of a column with gaps and another one; None: all there are.
     """
     pairs, gapped = max(math.comb(columns, 2), 1), max(gapped, 1)
+    dependent = gapped * (columns - 1) if dependent is None else dependent
     triples = max(min(math.comb(columns, 3), TRIPLES), 1)
     high = {"family": "records", "unit": "share"}
     sharp = {"family": "pairs", "unit": "difference", "parts": pairs}
@@ -45,7 +47,7 @@ def abouts(columns: int, gapped: int, rare: int) -> dict[str, About]:
         "rates": About(name="missing rates", family="missing", unit="points", parts=gapped),
         "patterns": About(name="missing patterns", family="missing"),
         "dependent": About(name="dependent missingness", family="missing", unit="points",
-                           parts=gapped * max(columns - 1, 1)),
+                           parts=max(dependent, 1)),
         "broken": About(name="rule violations", family="rules"),
     }  # fmt: skip
     for form in ("paper", "fixed"):
@@ -57,7 +59,7 @@ def abouts(columns: int, gapped: int, rare: int) -> dict[str, About]:
 # %% ../nbs/54_headline.ipynb #measures
 def measures(
     found: Sequence[Resampled],
-    counts: tuple[int, int, int],
+    counts: tuple[int, ...],
     people: Sequence[int],
     paper: dict[str, float],
 ) -> list[Measure]:

@@ -21,7 +21,7 @@ LONG = {  # minutes each
     "test_audit_controls", "test_cli", "test_embedded", "test_tours", "test_utility", "test_wheel",
 }  # fmt: skip
 TRACED = {"test_cli", "test_pipeline", "test_plots", "test_reports", "test_schema"}
-TRACED |= {"test_code_model", "test_codes", "test_dates", "test_fakes"}
+TRACED |= {"test_code_model", "test_codes", "test_dates", "test_fakes", "test_visits"}
 TRACED |= {"test_requirements", "test_source_tables", "test_sources"}
 
 
