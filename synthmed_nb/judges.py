@@ -148,7 +148,7 @@ def auditor_command(args: argparse.Namespace) -> int:
 def auditor_options(parser: argparse.ArgumentParser) -> None:
     """Options of `audit-the-auditor`."""
     add_table(parser)
-    add(parser, "--target --patient --keep --missing --small --seed")
+    add(parser, "--target --patient --time --visit --keep --code --missing --small --seed")
     parser.add_argument(
         "--repeats", metavar="N", type=positive(int), default=1, help="how often each is tried"
     )
