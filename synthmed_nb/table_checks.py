@@ -57,8 +57,9 @@ def _check_keys(frame: pd.DataFrame, roles: Mapping[str, str], small: bool) -> N
     """Refuse keys of patients and visits, and times, that do not say what they should."""
     for role in set(roles) & {*KEYS, "time"}:
         name = roles[role]
-        if list(roles.values()).count(name) > 1 or frame[name].isna().any():
-            what = "has another role too:" if frame[name].notna().all() else "gaps in"
+        others = [other for other in ROLES if other != role and roles.get(other) == name]
+        if others or frame[name].isna().any():
+            what = f"has the role {others[0]} too:" if others else "gaps in"
             said = {"patient": "whose it is", "visit": "which visit it is", "time": "when it was"}
             raise InputError(
                 what,

@@ -44,11 +44,11 @@ def test_what_a_fitted_model_does_works():
 
 def test_the_commands_are_understood(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("patients.csv", "schema.json", "run/private/model"):
+    for name in ("patients.csv", "visits.csv", "schema.json", "run/private/model", "cdm_folder/person.csv"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    words = [shlex.split(line) for line in block("sh").splitlines()]
+    words = [shlex.split(line, comments=True) for line in block("sh").splitlines()]
     commands = [line[1:] for line in words if line[0] == "synthmed" and "--help" not in line]
     assert len(commands) >= 3
     for line in commands:

@@ -178,7 +178,7 @@ def test_the_run_says_what_was_checked(whole):
         ("condition:102", "'condition:102'; rule: what target names is a column"),
         ("conditions:999", "at least 11 patients have the code"),
         ("conditions", "sets of codes cannot be the target.*conditions:CODE"),
-        ("person_id", "has another role too"),
+        ("person_id", "has the role (target|patient) too"),
         ("race", "one value only"),
     ],
 )
