@@ -44,7 +44,8 @@ def test_what_a_fitted_model_does_works():
 
 def test_the_commands_are_understood(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("patients.csv", "visits.csv", "schema.json", "run/private/model", "cdm_folder/person.csv"):
+    files = "patients.csv visits.csv schema.json run/private/model cdm_folder/person.csv"
+    for name in files.split():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

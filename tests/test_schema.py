@@ -65,7 +65,7 @@ BAD = {
     "constant target": (patients(y=SECRET), {"target": "y"}, "one value only", "y"),
     "empty target": (patients(y=np.nan), {"target": "y"}, "no value", "y"),
     "patient with gaps": (patients(who=np.nan), {"patient": "who"}, "gaps", "who"),
-    "patient is target": (patients(), {"target": "sex", "patient": "sex"}, "role target too", "sex"),
+    "patient is target": (patients(), {"target": "sex", "patient": "sex"}, "target too", "sex"),
     "lists": (patients(codes=[[[SECRET]]] * ROWS), {}, "something else than codes", "codes"),
     "dicts": (patients(codes=[{"a": SECRET}] * ROWS), {}, "lists or other", "codes"),
     "arrays": (patients(codes=[np.ones(2) / 3] * ROWS), {}, "read as numbers", "codes"),
