@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AT_ONCE', 'BOUND', 'BOUND_HOLDERS', 'MOST_COMMON', 'State', 'MARKS', 'SLACK', 'ABOUT', 'MOST_RANKED', 'MOST_DRAWN',
            'coded_columns', 'with_sets', 'pair_incidence', 'group_places', 'bound_codes', 'CodeSums', 'code_errors',
-           'CodeMark', 'kept', 'code_measures', 'CodeFidelity', 'code_fidelity', 'code_fidelities']
+           'Mark', 'kept', 'code_measures', 'CodeFidelity', 'code_fidelity', 'code_fidelities']
 
 # %% ../nbs/43a_code_fidelity.ipynb #imports
 from collections.abc import Sequence
@@ -215,7 +215,7 @@ ABOUT = {
 }
 
 
-class CodeMark(BaseModel, frozen=True, extra="forbid"):
+class Mark(BaseModel, frozen=True, extra="forbid"):
     """Whether a measure of codes keeps its mark.
 
     Attributes:
@@ -250,7 +250,7 @@ def kept(values: np.ndarray, drawn: np.ndarray, mark: float, high: bool) -> Stat
 # %% ../nbs/43a_code_fidelity.ipynb #measures
 def code_measures(
     sums: CodeSums, units: Sequence[np.ndarray], name: str, seed: int
-) -> tuple[list[Measure], list[CodeMark]]:
+) -> tuple[list[Measure], list[Mark]]:
     """The measures of a column of sets with their companions, and whether they keep their marks.
 
     Args:
@@ -279,7 +279,7 @@ def code_measures(
             slack = SLACK + (values[2] if len(values) == 3 else 0.0)
         state = kept(values, found.draws[key], mark or slack, best == "high")
         measures.append(measure)
-        marks.append(CodeMark(measure=measure.name, mark=mark, state=state))
+        marks.append(Mark(measure=measure.name, mark=mark, state=state))
     return measures, marks
 
 # %% ../nbs/43a_code_fidelity.ipynb #result
@@ -312,7 +312,7 @@ class CodeFidelity(BaseModel, frozen=True, extra="forbid"):
     bins: list[str]
     size_real: list[float | None]
     size_synthetic: list[float | None]
-    marks: list[CodeMark]
+    marks: list[Mark]
 
 
 def _spaced(count: int, most: int) -> np.ndarray:
@@ -322,7 +322,7 @@ def _spaced(count: int, most: int) -> np.ndarray:
 
 # %% ../nbs/43a_code_fidelity.ipynb #shown
 def code_fidelity(
-    sums: CodeSums, owners: np.ndarray, name: str, marks: Sequence[CodeMark]
+    sums: CodeSums, owners: np.ndarray, name: str, marks: Sequence[Mark]
 ) -> CodeFidelity:
     """What is shown of tables 0 (T, its patients in `owners`) and 1 (S)."""
     people, rows = int(owners.max()) + 1, sums.held[1].shape[0]

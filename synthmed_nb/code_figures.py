@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pydantic import BaseModel
 
-from .bars import bin_labels, grid, shares
 from synthmed_nb.plots import (
     HOUSE,
     INK,
@@ -123,61 +122,25 @@ def code_sets(fidelity: BaseModel | dict, limit: int = 4) -> Figure | None:
     return fig
 
 # %% ../nbs/61a_code_figures.ipynb #visits
-def _binned(real: np.ndarray, synthetic: np.ndarray, owners: list[np.ndarray]) -> tuple:
-    """Names of bins, and shares of both tables in them; None: not to be shown."""
-    edges = grid(real)
-    whole = bool((real % 1 == 0).all())
-    names = bin_labels(edges, "numeric", whole)
-    found = [
-        shares(np.searchsorted(edges, values, "right"), own, len(names))
-        for values, own in zip((real, synthetic), owners, strict=True)
-    ]
-    kept = [i for i in range(len(names)) if found[0][i] != 0 or found[1][i] != 0]
-    return [names[i] for i in kept], *([side[i] for i in kept] for side in found)
-
-
 @plt.style.context(HOUSE)
-def visits(
-    real_counts: np.ndarray,
-    synthetic_counts: np.ndarray,
-    real_gaps: np.ndarray,
-    synthetic_gaps: np.ndarray,
-    unit: str = "days",
-) -> Figure | None:
-    """Visits of each patient, and the time from one to the next; None without a patient.
+def visits(fidelity: BaseModel | dict) -> Figure | None:
+    """Visits of each patient, and the time from one to the next; None for a table without visits.
 
     Args:
-        real_counts: visits of each real patient, at least 1: shape (patients,).
-        synthetic_counts: the same of the synthetic ones.
-        real_gaps: times between visits, not NaN: the first patient's, then the second's, and so
-            on; shape (visits - patients,).
-        synthetic_gaps: the same of the synthetic ones.
-        unit: of the times.
-
-    Raises:
-        ValueError: if there is not one gap less than visits for each patient.
+        fidelity: a `Fidelity` or its dictionary.
     """
-    counts = [np.asarray(x, dtype=float) for x in (real_counts, synthetic_counts)]
-    gaps = [np.asarray(x, dtype=float) for x in (real_gaps, synthetic_gaps)]
-    for count, gap in zip(counts, gaps, strict=True):
-        if (count < 1).any() or int((count - 1).sum()) != len(gap) or np.isnan(gap).any():
-            rule = f"{int((count - 1).sum()):,} gaps for these visits, got {len(gap):,}"
-            raise ValueError(f"each patient has one gap less than visits, none NaN: {rule}")
-    if not all(map(len, counts)):
+    found = as_dict(fidelity).get("visits")
+    if not found:
         return None
-    owners = [np.arange(len(count)) for count in counts]
-    of_gaps = [np.repeat(o, (c - 1).astype(int)) for o, c in zip(owners, counts, strict=True)]
-    fig, (left, right) = canvas(1, 2, height=2.7)
-    bars(left, *_binned(*counts, owners))
-    left.set_xlabel("visits of a patient")
-    left.set_ylabel("patients, %")
-    if all(map(len, gaps)):
-        bars(right, *_binned(*gaps, of_gaps))
-        right.set_xlabel(f"time to the next visit, {unit}")
-        right.set_ylabel("visits, %")
-    else:
-        right.set_axis_off()
-        right.text(0.02, 0.5, "No patient has two visits.", transform=right.transAxes)
+    timed = bool(found["gap_bins"])
+    fig, axes = canvas(1, 1 + timed, height=2.7)
+    bars(axes[0], found["bins"], found["real"], found["synthetic"])
+    axes[0].set_xlabel("visits of a patient")
+    axes[0].set_ylabel("patients, %")
+    if timed:
+        bars(axes[1], found["gap_bins"], found["gap_real"], found["gap_synthetic"])
+        axes[1].set_xlabel(f"time to the next visit, {label(found['unit'], 24)}")
+        axes[1].set_ylabel("visits, %")
     hidden = key("not told: 1 to 10, or tells it", INK, "x")
     legend(fig, key("real", REAL, "s", markersize=8), key("synthetic", SYNTHETIC, "D"), hidden)
     return fig

@@ -34,7 +34,9 @@ def draws(units: np.ndarray, replicates: int, rng: np.random.Generator) -> np.nd
     return counts[:, units].astype(float)
 
 # %% ../nbs/40_companions.ipynb #measure
-Family = Literal["columns", "pairs", "missing", "records", "detection", "rare", "rules", "codes"]
+Family = Literal[
+    "columns", "pairs", "missing", "records", "detection", "rare", "rules", "codes", "visits"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ from .missingness import Gaps, Missingness, missingness
 from .neighbors import RecordSpace
 from .rules import column_pairs, find_formulas, never_together
 from .schema import Schema
+from .visit_fidelity import VisitFidelity, visit_fidelity
 
 # %% ../nbs/55_fidelity.ipynb #tables
 MOST_ROWS, SUPPORT_ROWS, MOST_PAIRED = 20_000, 5_000, 300
@@ -265,6 +266,7 @@ class Fidelity(BaseModel, frozen=True, extra="forbid"):
         columns, pairs, missingness, density, rare: what the figures show.
         caps: what was cut to keep the work in bounds, in words.
         codes: one of each column of sets of codes.
+        visits: of the patients; None if they have one each.
     """
 
     score: Score
@@ -277,6 +279,7 @@ class Fidelity(BaseModel, frozen=True, extra="forbid"):
     rare: list[Rare]
     caps: list[str]
     codes: list[CodeFidelity] = []
+    visits: VisitFidelity | None = None
 
     def measure(self, name: str, form: str = "fixed") -> Measure | None:
         """The measure of this name and form; None if the tables have no such thing."""
@@ -385,6 +388,7 @@ def fidelity(
     seen = {n: detection(n, cells, units, seed) for n in ("logistic regression", "XGBoost")}
     say(0.85, "sets of codes")
     sets, marked = code_fidelities(four, [train, synthetic], schema, seed)
+    seen_visits, of_visits = visit_fidelity(train, holdout, synthetic, schema, seed)
     say(0.9, "figures")
     whole = Cells.of([train, synthetic], schema)
     owners = [units_of(table, schema) for table in (train, synthetic)]
@@ -398,7 +402,7 @@ def fidelity(
     sizes = {"train": len(train), "holdout": len(holdout), "synthetic": len(synthetic)}
     return Fidelity(
         score=score_of(found, headline, *seen["XGBoost"], min(people)),
-        measures=[*told, *marked, *(detection_measure(*one) for one in seen.values())],
+        measures=[*told, *marked, *of_visits, *(detection_measure(*one) for one in seen.values())],
         detections=[one for one, _ in seen.values()],
         columns=column_fidelities(whole, schema, owners),
         pairs=pair_fidelity(pairs, people[0]),
@@ -407,4 +411,5 @@ def fidelity(
         rare=rare_levels(whole, owners[0]),
         caps=caps(sizes, [len(t) for t in four[2:]], names),
         codes=sets,
+        visits=seen_visits,
     )

@@ -33,6 +33,7 @@ FAMILIES = {
     "rare": "rare values",
     "rules": "rules between columns",
     "codes": "sets of codes",
+    "visits": "visits of patients",
 }
 FORMS = {"fixed": "corrected", "paper": "as in papers"}
 BOTH = key("real", REAL, "o", mfc="white", mew=1.6), key("synthetic", SYNTHETIC, "D")

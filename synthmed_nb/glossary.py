@@ -39,10 +39,14 @@ _MEASURES = {
     "always right.",
     "authenticity": "The share of synthetic records that are not closer to a real record than "
     "its own nearest neighbour is; low: copies.",
+    "back within 30 days": "The share of visits that another of the same patient follows within "
+    "30 days: how far it is off.",
     "beta-recall": "How many kinds of real records have a synthetic one near them; low: patients "
     "are missing.",
     "C2ST": "Classifier two-sample test: a classifier learns to tell synthetic from real and is "
     "tested on records that it has not seen.",
+    "changed patients": "Those for whom something changes from visit to visit that never changes "
+    "in the real table, such as the sex.",
     "code pairs": "How far the shares of records that hold two codes at once are right (R2 around "
     "equality; 1 is best).",
     "code prevalence": "Whether frequent codes are frequent and rare ones rare: rank correlation; "
@@ -57,6 +61,7 @@ _MEASURES = {
     "missing patterns": "Which columns lack a value together, in the same record.",
     "missing rates": "How many records lack a value, column by column.",
     "mutual information": "How much one column tells about another, of any form.",
+    "patients who come back": "The share of patients with a second visit: how far it is off.",
     "patient bootstrap": "An interval found by drawing the same patients again and again, each "
     "with all of their records.",
     "rank association": "The error of pairs of numbers: how far their correlation, by order of the "
@@ -72,8 +77,12 @@ _MEASURES = {
     "Shape": "The error of single columns: the share of records that would have to change so "
     "that the distributions agree, averaged.",
     "three-way marginals": "The error of three columns at once.",
+    "time between visits": "How far the times from one visit of a patient to the next are off: the "
+    "largest distance of the two cumulative shares.",
     "Trend": "The error of pairs of columns: how far the way two columns go together is off, "
     "averaged.",
+    "visits of a patient": "How far the numbers of visits of a patient are off: the largest "
+    "distance of the two cumulative shares.",
     "wrong group": "Codes that belong to one sex or to one half of the ages: the share of their "
     "holders elsewhere.",
     "Wasserstein": "How far values have to be moved on average so that two distributions agree, "

@@ -1,11 +1,14 @@
 """Patients with several visits: learned, drawn and audited whole."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from synthmed_nb import Schema, Synthesizer, audit
+from synthmed_nb import Schema, Synthesizer, audit, evaluate, report
 from synthmed_nb.schema import DataNote, InputError
+from synthmed_nb.visit_fidelity import visit_fidelity
 from synthmed_nb.visits import MOST_VISITS
 
 PATIENTS = 400
@@ -128,6 +131,37 @@ def test_an_audit_takes_patients_whole(table, schema):
     drawn = model.sample(parts[0]["pid"].nunique(), seed=1, progress=False)
     found = audit(*parts, drawn, schema, model=model, progress=False)
     assert found.verdict == "INCONCLUSIVE"  # 80 patients a side show little
+
+
+def test_other_patients_keep_the_marks_and_a_page_shows_visits(schema, tmp_path):
+    train, holdout, other = clinic(0), clinic(1), clinic(2)
+    found = evaluate(train, holdout, other, schema, progress=False)
+    visits = found.fidelity.visits
+    assert visits.unit == "days" and visits.persons == ["sex"]
+    assert "no" not in [mark.state for mark in visits.marks] and len(visits.marks) == 3
+    people = train.groupby("pid").size()
+    assert visits.back[0] == pytest.approx((people > 1).mean(), abs=0.03)
+    whole = found.model_dump(mode="json")
+    (tmp_path / "evaluation.json").write_text(json.dumps(whole), encoding="utf-8")
+    page = report("fidelity", tmp_path / "page.html", evaluation=tmp_path / "evaluation.json")
+    text = page.read_text(encoding="utf-8")
+    assert "Do patients come back as they should?" in text
+    assert text.count("time between visits") >= 2 and "second visit" in text
+
+
+def test_what_is_wrong_with_visits_is_seen(schema):
+    train, holdout, other = (schema.check(clinic(seed)) for seed in range(3))
+
+    def states(synthetic):
+        found, _ = visit_fidelity(train, holdout, synthetic, schema)
+        return [mark.state for mark in found.marks]
+
+    rng = np.random.default_rng(0)
+    assert "no" not in states(other)
+    assert states(other.assign(sex=rng.permutation(other["sex"])))[2] == "no"
+    assert states(other.assign(pid=rng.permutation(other["pid"])))[1:] == ["no", "no"]
+    alone = other.groupby("pid").head(2)
+    assert states(alone)[0] == "no"
 
 
 def test_visits_without_times_follow_their_keys():
