@@ -16,7 +16,7 @@ from torch import Tensor
 from .schema import InputError, write_bytes
 
 # %% ../nbs/17h_model_files.ipynb #file
-FORMAT = 7  # of a saved model
+FORMAT = 8  # of a saved model
 
 
 def read_model(folder: Path) -> tuple[dict, dict[str, Tensor]]:

@@ -6,8 +6,8 @@
 __all__ = ['PATIENTS', 'find_layout', 'fit_visits', 'refuse_changing', 'draw_step', 'draw_patients', 'numbered']
 
 # %% ../nbs/17j_visit_sampling.ipynb #imports
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from .encoder import Encoder, encode, fit_encoder, told_schema
 from .model import BLOCK
 from .sampler import Sampler
 from .schema import Schema
-from .sequences import MOST_PAST, Layout, as_visits, with_past
+from .sequences import MOST_PAST, Layout, Past, as_visits, with_past
 
 # %% ../nbs/17j_visit_sampling.ipynb #learning
 def find_layout(frame: pd.DataFrame, schema: Schema) -> Layout | None:
@@ -106,15 +106,9 @@ def _later(sampler: Sampler, layout: Layout) -> Sampler:
     return replace(sampler, leaning=np.where(gaps, -np.inf, sampler.leaning))
 
 
-def _past_rows(
-    layout: Layout, first: pd.DataFrame, number: int, elapsed: np.ndarray, last: pd.DataFrame,
-    past: dict[str, list[dict[str, None]]],
-) -> pd.DataFrame:  # fmt: skip
+def _past_rows(layout: Layout, first: pd.DataFrame, past: Past) -> pd.DataFrame:
     """What is known before a visit is drawn."""
-    numbers = np.full(len(first), number)
-    told = {name: [tuple(held)[-MOST_PAST:] for held in cells] for name, cells in past.items()}
-    rows = first.drop(columns=layout.schema.coded, errors="ignore")
-    rows = with_past(rows, layout, numbers, elapsed, last, told)
+    rows = with_past(first.drop(columns=layout.schema.coded, errors="ignore"), layout, past)
     if layout.gap and layout.gap not in rows:
         rows[layout.gap] = np.nan
     return rows.assign(**{name: None for name in layout.schema.coded})
@@ -123,13 +117,38 @@ def _past_rows(
 PATIENTS = 16 * BLOCK  # that are drawn together
 
 
-def _remember(past: dict[str, list[dict[str, None]]], who: np.ndarray, table: pd.DataFrame) -> None:
-    """Add the codes of visits to what is known of the patients `who`."""
-    for name, held in past.items():
-        for patient, cell in zip(who, read_codes(table[name], name), strict=True):
-            for code in cell or ():
-                held[patient].pop(code, None)
-                held[patient][code] = None  # the last is at the end
+@dataclass
+class _Memory:
+    """What the visits that were drawn tell about their patients, shape (patients,) each."""
+
+    elapsed: np.ndarray  # since the first visit
+    pace: np.ndarray  # time between the last two visits, NaN where there is one
+    earlier: dict[str, list[dict[str, None]]]  # codes by column, the last at the end
+    recent: dict[str, list[tuple[str, ...]]]  # codes of the last visit
+
+    @classmethod
+    def empty(cls, count: int, coded: Sequence[str]) -> "_Memory":
+        parts = {n: [{} for _ in range(count)] for n in coded}, {n: [()] * count for n in coded}
+        return cls(np.zeros(count), np.full(count, np.nan), *parts)
+
+    def add(self, who: np.ndarray, table: pd.DataFrame, gaps: np.ndarray | None = None) -> None:
+        """Remember a visit of each of the patients `who`."""
+        if gaps is not None:
+            self.pace[who] = gaps
+        for name, held in self.earlier.items():
+            for patient, cell in zip(who, read_codes(table[name], name), strict=True):
+                self.recent[name][patient] = tuple(cell or ())
+                for code in cell or ():
+                    held[patient].pop(code, None)
+                    held[patient][code] = None
+
+    def before(self, who: np.ndarray, number: int, last: pd.DataFrame) -> Past:
+        """The past of the next visit, the `number`-th, of the patients `who`."""
+        earlier = {n: [tuple(x[i])[-MOST_PAST:] for i in who] for n, x in self.earlier.items()}
+        recent = {name: [cells[i] for i in who] for name, cells in self.recent.items()}
+        elapsed = self.elapsed[who] if number > 1 else np.full(len(who), np.nan)
+        numbers = np.full(len(who), number)
+        return Past(numbers, elapsed, self.pace[who], last, earlier, recent)
 
 # %% ../nbs/17j_visit_sampling.ipynb #draw-patients
 def draw_patients(
@@ -155,33 +174,33 @@ def draw_patients(
         and each patient's visits are together and in order.
     """
     start, luck = part * PATIENTS, np.random.default_rng([sampler.seed, part, 5]).random(count)
-    elapsed, alive, number = np.zeros(count), np.arange(count), 1
-    past = {name: [{} for _ in range(count)] for name in layout.schema.coded}
+    alive, number, memory = np.arange(count), 1, _Memory.empty(count, layout.schema.coded)
     none = pd.DataFrame({name: [None] * count for name in layout.changing}, dtype=object)
-    rows = _past_rows(layout, pd.DataFrame(index=alive), 1, elapsed * np.nan, none, past)
+    rows = _past_rows(layout, pd.DataFrame(index=alive), memory.before(alive, 1, none))
     known = [*layout.past, *([layout.gap] if layout.gap else [])]
     drawn = draw_step(sampler, rows, known, start, part << 18)
-    last = sampler.held(as_visits(drawn, layout, drawn, elapsed, luck), begun)
+    last = sampler.held(as_visits(drawn, layout, drawn, memory.elapsed, luck), begun)
+    memory.add(alive, last)
     first = last.assign(**{layout.total: drawn[layout.total]})
     total, later, parts = first[layout.total].to_numpy(), _later(sampler, layout), [last]
     known = [*layout.past, *layout.fixed]
     while True:
-        _remember(past, alive, parts[-1])
         done, alive, number = sum(map(len, parts)), alive[total[alive] > number], number + 1
         if tell:
             tell(min(1.0, done / max(1, total.sum())), f"{done:,} visits")
         if not len(alive):
             return pd.concat(parts).sort_index(kind="stable")
-        last = last.loc[alive]
-        held = {name: [cells[i] for i in alive] for name, cells in past.items()}
-        own = layout, first.loc[alive], number, elapsed[alive], last, held
-        drawn = draw_step(later, _past_rows(*own), known, start, (part << 18) + (number << 4))
-        if layout.gap:
-            elapsed[alive] += drawn[layout.gap].to_numpy(dtype=float)
-        table = as_visits(drawn, layout, first.loc[alive], elapsed[alive], luck[alive])
+        own, past = first.loc[alive], memory.before(alive, number, last.loc[alive])
+        rows = _past_rows(layout, own, past)
+        drawn = draw_step(later, rows, known, start, (part << 18) + (number << 4))
+        gaps = drawn[layout.gap].to_numpy(dtype=float) if layout.gap else np.zeros(len(alive))
+        elapsed = memory.elapsed[alive] + gaps
+        table = as_visits(drawn, layout, own, elapsed, luck[alive])
         table = later.held(table, begun + done, [n for n in layout.fixed if n in table])
-        alive = alive[table.index]
-        last = table.set_axis(alive)
+        kept = table.index
+        alive, last = alive[kept], table.set_axis(alive[kept])
+        memory.elapsed[alive] = elapsed[kept]
+        memory.add(alive, last, gaps[kept])
         parts.append(last)
 
 # %% ../nbs/17j_visit_sampling.ipynb #numbered
