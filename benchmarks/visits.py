@@ -37,7 +37,7 @@ def folder(name: str) -> Path:
 
 
 def diabetes130() -> tuple[pd.DataFrame, pd.DataFrame, dict, str]:
-    """Encounters; their key is their order. Next: does it end in a readmission within 30 days?"""
+    """Encounters; their key is their order. Next: is the insulin dose left as it is?"""
     path = folder("diabetes130")
     codes = ["diag_1", "diag_2", "diag_3"]
     options = dict(na_values="?", keep_default_na=False, dtype=dict.fromkeys(codes, str))
@@ -48,7 +48,7 @@ def diabetes130() -> tuple[pd.DataFrame, pd.DataFrame, dict, str]:
     table = table.drop(columns=codes).assign(dx=sets)
     test = pd.read_csv(path / "test_rows.csv.gz", header=None)[0]
     roles = {"patient": "patient_nbr", "visit": "encounter_id"}
-    return table.drop(index=test), table.loc[test], roles, "insulin"
+    return table.drop(index=test), table.loc[test], roles, "insulin = Steady"
 
 
 def covid_testing() -> tuple[pd.DataFrame, pd.DataFrame, dict, str]:
@@ -57,7 +57,7 @@ def covid_testing() -> tuple[pd.DataFrame, pd.DataFrame, dict, str]:
     table = pd.read_csv(path / "covid_testing.csv.gz")
     test = pd.read_csv(path / "test_rows.csv.gz", header=None)[0]
     roles = {"patient": "subject_id", "time": "pan_day"}
-    return table.drop(index=test), table.loc[test], roles, "result"
+    return table.drop(index=test), table.loc[test], roles, "result = positive"
 
 
 def gibleed_omop() -> tuple[pd.DataFrame, pd.DataFrame, dict, str]:
@@ -150,6 +150,7 @@ def main() -> None:
         train = train[train[roles["patient"]].isin(some)]
     train, holdout = (t.reset_index(drop=True) for t in (train, holdout))
     schema = Schema.detect(train, **roles)
+    outcome, _, positive = outcome.partition(" = ")
     outcome = next(name for name in schema.modelled if outcome in name)
     began = time.monotonic()
     model = Synthesizer(schema, seed=args.seed).fit(train, minutes=args.minutes, progress=False)
@@ -183,10 +184,7 @@ def main() -> None:
         )
         codes[name] = [str(code) for code, _ in counts.most_common(30)]
     laid = {n: next_visits(table, schema, outcome, codes) for n, table in told.items()}
-    positive = True
-    if outcome not in schema.coded:
-        counts = laid["real"][2].value_counts()
-        positive = counts.index[(counts / counts.sum() - 0.3).abs().argmin()]
+    positive = positive or True
     record["next"] = f"{outcome} = {positive}"
     for name, coming in (("comes_back_auc", True), ("next_auc", False)):
         record[name] = {
