@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .code_diffusion import CodeTree, CodeUNet, code_surprise, hide_codes, sample_codes
 from .diffusion import Vocabulary
-from .model import held_out_rows, train_config, training_key
+from .model import held_out_rows, train_config, training_key, watched_rows
 from .training import Task, train
 from .unet import UNetSize
 
@@ -207,7 +207,7 @@ def learn_codes(
     key = training_key(tokens, residuals, slots, owners, config)
     net, result = train(
         model.net,
-        code_task(tree, rows[~held], rows[held]),
+        code_task(tree, *(rows[some] for some in watched_rows(owners, held.numpy(), seed))),
         config,
         seconds=seconds,
         progress=progress and (lambda done, note: progress(done, f"codes: {note}")),
