@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .code_diffusion import CodeTree, CodeUNet, code_surprise, hide_codes, sample_codes
 from .diffusion import Vocabulary
-from .model import held_out_rows, train_config, training_key, watched_rows
-from .training import Task, train
+from .model import train_config, training_key
+from .training import Task, held_out_rows, train, watched_rows
 from .unet import UNetSize
 
 # %% ../nbs/16b_code_model.ipynb #task
