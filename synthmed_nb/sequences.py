@@ -41,6 +41,20 @@ def _whole(name: str, dtype: str = "int64", **facts: object) -> Column:
     return Column(name=name, dtype=dtype, **(kind | facts))
 
 
+def _iqr(values: np.ndarray) -> float:
+    return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+
+
+def _is_dated(frame: pd.DataFrame, schema: Schema) -> bool:
+    """Whether the times of last visits differ less than the time from the first to the last."""
+    order, who = visit_order(frame, schema)
+    times, places = times_of(frame, schema.column(schema.time))[order], np.arange(len(order))
+    ends = pd.DataFrame({"place": places}).groupby(who)["place"].agg(["min", "max"])
+    ends = ends[ends["max"] > ends["min"]]
+    first, last = (times[ends[side]] for side in ("min", "max"))
+    return _iqr(last) < _iqr(last - first)
+
+
 def _visits_with(cells: pd.Series) -> pd.Series:
     """How many visits hold each code, once each."""
     held = [tuple(dict.fromkeys(cell or ())) for cell in code_cells(cells)]
@@ -55,6 +69,7 @@ class Layout:
     persons: tuple[str, ...]  # columns that never change within a patient
     aging: dict[str, str]  # see `aging_columns`
     marks: tuple[tuple[str, str], ...]  # column of codes, code
+    dated: bool  # whether the last visit is told by its time, not by its distance from the first
 
     @classmethod
     def of(cls, frame: pd.DataFrame, schema: Schema) -> "Layout":
@@ -71,7 +86,8 @@ class Layout:
             told = sum(share * (1 - share) for share in shares)
             marks |= {(name, code): x for code, x in told.items()}
         most = sorted(marks, key=lambda pair: (-marks[pair], pair))[:MOST_MARKS]
-        return cls(schema, persons, aging, tuple(most))
+        dated = bool(schema.time) and _is_dated(frame, schema)
+        return cls(schema, persons, aging, tuple(most), dated)
 
     def told(self, schema: Schema) -> "Layout":
         """The layout with what another schema says about the columns of the table."""
@@ -84,6 +100,7 @@ class Layout:
     def to_dict(self) -> dict:
         """The layout as plain JSON types."""
         plain = dict(persons=list(self.persons), aging=self.aging, marks=list(self.marks))
+        plain["dated"] = self.dated
         return {"schema": json.loads(self.schema.to_json())} | plain
 
     @classmethod
@@ -91,7 +108,7 @@ class Layout:
         """The way back from `to_dict`."""
         schema = Schema.from_json(json.dumps(state["schema"]))
         marks = tuple(map(tuple, state["marks"]))
-        return cls(schema, tuple(state["persons"]), state["aging"], marks)
+        return cls(schema, tuple(state["persons"]), state["aging"], marks, state["dated"])
 
     def name(self, what: str) -> str:
         """The name of a column that the layout adds."""
@@ -109,6 +126,16 @@ class Layout:
     def gap(self) -> str | None:
         """The name of the time since the visit before."""
         return self.name("time since last visit") if self.schema.time else None
+
+    @property
+    def end(self) -> str | None:
+        """The name of the time of the last visit, or of its distance from the first: `dated`."""
+        return self.name("last visit") if self.schema.time else None
+
+    @property
+    def ahead(self) -> str:
+        """The name of the time from the visit before to the last one."""
+        return self.name("time to last visit")
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -133,7 +160,8 @@ class Layout:
     def fixed(self) -> tuple[str, ...]:
         """Columns that the first visit settles for all."""
         time = (self.schema.time,) if self.schema.time else ()
-        return (*dict.fromkeys((*self.persons, *time, *self.aging)), self.total)
+        ends = (self.total, self.end) if self.end else (self.total,)
+        return (*dict.fromkeys((*self.persons, *time, *self.aging)), *ends)
 
     def before(self, name: str) -> str:
         """The name of what the visit before held in a column, or all earlier ones of codes."""
@@ -157,7 +185,7 @@ class Layout:
     def past(self) -> tuple[str, ...]:
         """All columns that are known before a visit is drawn, beside `fixed` ones."""
         told = [self.name("visit number"), self.left]
-        told += [self.name("elapsed"), self.pace] if self.gap else []
+        told += [self.name("elapsed"), self.pace, self.ahead] if self.gap else []
         told += [self.before(name) for name in (*self.changing, *self.schema.coded)]
         return (*told, *(self.mark(*pair) for pair in self.marks))
 
@@ -172,9 +200,9 @@ class Layout:
         ]
         columns += [_whole(self.total), _whole(self.name("visit number"))]
         if self.gap:
-            decimals = self._decimals
+            decimals = self.decimals
             gap = dict(missing=True, decimals=decimals, dtype="float64")
-            names = (self.gap, self.name("elapsed"), self.pace)
+            names = (self.gap, self.name("elapsed"), self.pace, self.end, self.ahead)
             columns += [_whole(name, **gap) for name in names]
         for name in (*self.changing, *self.schema.coded):
             dtype = old[name].dtype
@@ -188,7 +216,8 @@ class Layout:
         return self.schema.model_copy(update={"columns": tuple(columns)})
 
     @property
-    def _decimals(self) -> int | None:
+    def decimals(self) -> int | None:
+        """Decimals of times between visits; None: any."""
         time = self.schema.column(self.schema.time)
         if time.kind == "numeric":
             return time.decimals
@@ -241,6 +270,7 @@ class Past:
         number: which visit of the patient each is, from 1, shape (visits,).
         elapsed: time between the first visit and the one before, NaN in first visits.
         pace: time between the two visits before, NaN in first and second visits.
+        ahead: time from the visit before to the last one, NaN in first visits.
         last: the visit before each, anything in first visits.
         earlier: by column of codes, those of all visits before.
         recent: by column of codes, those of the visit before.
@@ -249,6 +279,7 @@ class Past:
     number: np.ndarray
     elapsed: np.ndarray
     pace: np.ndarray
+    ahead: np.ndarray
     last: pd.DataFrame
     earlier: dict[str, list[tuple[str, ...]]]
     recent: dict[str, list[tuple[str, ...]]]
@@ -264,6 +295,7 @@ def with_past(rows: pd.DataFrame, layout: Layout, past: Past) -> pd.DataFrame:
     told[layout.left] = np.array(TO_COME)[left]
     if layout.gap:
         told |= {layout.name("elapsed"): past.elapsed, layout.pace: past.pace}
+        told[layout.ahead] = past.ahead
     for name in layout.changing:
         dtype = layout.flat.column(layout.before(name)).dtype
         cells = pd.Series(past.last[name].array, rows.index).mask(first)
@@ -288,13 +320,16 @@ def lay_out(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     rows = visits.drop(columns=[schema.visit] if schema.visit in visits else [])
     for name in (*layout.persons, *layout.aging):
         rows[name] = rows[name].iloc[first].array
-    elapsed, pace = (np.full(len(order), np.nan) for _ in range(2))
+    elapsed, pace, ahead = (np.full(len(order), np.nan) for _ in range(3))
     if layout.gap:
         times = times_of(visits, schema.column(schema.time))
         rows = rows.assign(**shifted(rows, layout, times[first] - times))
         gaps = np.where(start, np.nan, times - times[before])
         rows[layout.gap], pace = gaps, np.where(start, np.nan, gaps[before])
         elapsed = np.where(start, np.nan, (times - times[first])[before])
+        end = times[np.append(np.flatnonzero(start)[1:], len(order))[who] - 1]
+        rows[layout.end] = end if layout.dated else end - times[first]
+        ahead = np.where(start, np.nan, end - times[before])
     rows[layout.total] = np.bincount(who, minlength=who.max(initial=0) + 1)[who]
     codes = {name: code_cells(visits[name]) for name in schema.coded}
     earlier = {name: earlier_codes(cells, who) for name, cells in codes.items()}
@@ -302,7 +337,7 @@ def lay_out(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
         name: [() if new else cells.iloc[i] or () for new, i in zip(start, before, strict=True)]
         for name, cells in codes.items()
     }
-    past = Past(place - first + 1, elapsed, pace, visits.iloc[before], earlier, recent)
+    past = Past(place - first + 1, elapsed, pace, ahead, visits.iloc[before], earlier, recent)
     rows = with_past(rows, layout, past)
     back = np.empty(len(order), dtype=int)
     back[order] = place

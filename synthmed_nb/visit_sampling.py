@@ -20,6 +20,7 @@ from .columns import InputError, few, note
 from .conditions import Request
 from .encoder import Encoder, encode, fit_encoder, told_schema
 from .model import BLOCK
+from .persons import times_of
 from .sampler import Sampler
 from .schema import Schema
 from .sequences import MOST_PAST, Layout, Past, as_visits, with_past
@@ -123,13 +124,14 @@ class _Memory:
 
     elapsed: np.ndarray  # since the first visit
     pace: np.ndarray  # time between the last two visits, NaN where there is one
+    span: np.ndarray  # from the first visit to the last one
     earlier: dict[str, list[dict[str, None]]]  # codes by column, the last at the end
     recent: dict[str, list[tuple[str, ...]]]  # codes of the last visit
 
     @classmethod
     def empty(cls, count: int, coded: Sequence[str]) -> "_Memory":
         parts = {n: [{} for _ in range(count)] for n in coded}, {n: [()] * count for n in coded}
-        return cls(np.zeros(count), np.full(count, np.nan), *parts)
+        return cls(np.zeros(count), np.full(count, np.nan), np.full(count, np.nan), *parts)
 
     def add(self, who: np.ndarray, table: pd.DataFrame, gaps: np.ndarray | None = None) -> None:
         """Remember a visit of each of the patients `who`."""
@@ -147,8 +149,30 @@ class _Memory:
         earlier = {n: [tuple(x[i])[-MOST_PAST:] for i in who] for n, x in self.earlier.items()}
         recent = {name: [cells[i] for i in who] for name, cells in self.recent.items()}
         elapsed = self.elapsed[who] if number > 1 else np.full(len(who), np.nan)
-        numbers = np.full(len(who), number)
-        return Past(numbers, elapsed, self.pace[who], last, earlier, recent)
+        times = elapsed, self.pace[who], np.maximum(self.span[who] - elapsed, 0.0)
+        return Past(np.full(len(who), number), *times, last, earlier, recent)
+
+# %% ../nbs/17j_visit_sampling.ipynb #spans
+def _spans(layout: Layout, first: pd.DataFrame, drawn: pd.DataFrame) -> np.ndarray:
+    """Time from the first visits to the last ones: shape (patients,)."""
+    ends = drawn[layout.end].to_numpy(dtype=float)
+    if layout.dated:
+        ends = ends - times_of(first, layout.schema.column(layout.schema.time))
+    return np.maximum(ends, 0.0)
+
+
+def _gaps(layout: Layout, drawn: pd.DataFrame, past: Past, left: np.ndarray) -> np.ndarray:
+    """Time since the visit before, so that the last visit is where it was settled.
+
+    What is drawn beyond it is the even share of the visits that are `left`.
+    """
+    if not layout.gap:
+        return np.zeros(len(drawn))
+    gaps, shares = drawn[layout.gap].to_numpy(dtype=float), past.ahead / (left + 1)
+    if layout.decimals is not None:
+        shares = np.floor(shares * 10**layout.decimals) / 10**layout.decimals
+    held = np.where((gaps < past.ahead) & (left > 0), gaps, shares)
+    return np.where(held > 0, held, gaps)
 
 # %% ../nbs/17j_visit_sampling.ipynb #draw-patients
 def draw_patients(
@@ -181,7 +205,8 @@ def draw_patients(
     drawn = draw_step(sampler, rows, known, start, part << 18)
     last = sampler.held(as_visits(drawn, layout, drawn, memory.elapsed, luck), begun)
     memory.add(alive, last)
-    first = last.assign(**{layout.total: drawn[layout.total]})
+    first = last.assign(**{n: drawn[n] for n in (layout.total, layout.end) if n})
+    memory.span = _spans(layout, last, drawn) if layout.end else memory.span
     total, later, parts = first[layout.total].to_numpy(), _later(sampler, layout), [last]
     known = [*layout.past, *layout.fixed]
     while True:
@@ -193,7 +218,7 @@ def draw_patients(
         own, past = first.loc[alive], memory.before(alive, number, last.loc[alive])
         rows = _past_rows(layout, own, past)
         drawn = draw_step(later, rows, known, start, (part << 18) + (number << 4))
-        gaps = drawn[layout.gap].to_numpy(dtype=float) if layout.gap else np.zeros(len(alive))
+        gaps = _gaps(layout, drawn, past, total[alive] - number)
         elapsed = memory.elapsed[alive] + gaps
         table = as_visits(drawn, layout, own, elapsed, luck[alive])
         table = later.held(table, begun + done, [n for n in layout.fixed if n in table])
