@@ -383,18 +383,16 @@ def fidelity(
     cells, units = Cells.of(four, schema), [units_of(table, schema) for table in four]
     found, pairs, rare = table_measures(cells, units, schema, seed)
     say(0.4, "records")
-    near = record_measures(four, schema, seed)
+    all_found = [m for m in (found, record_measures(four, schema, seed)) if m is not None]
     say(0.5, "detection")
     seen = {n: detection(n, cells, units, seed) for n in ("logistic regression", "XGBoost")}
-    say(0.85, "sets of codes")
+    say(0.85, "codes, visits, figures")
     sets, marked = code_fidelities(four, [train, synthetic], schema, seed)
     seen_visits, of_visits = visit_fidelity(train, holdout, synthetic, schema, seed)
-    say(0.9, "figures")
     whole = Cells.of([train, synthetic], schema)
     owners = [units_of(table, schema) for table in (train, synthetic)]
     people = [int(u.max(initial=-1)) + 1 for u in (units[0], units[-1])]
     paper = _paper(whole, names, pairs.names)
-    all_found = [found] if near is None else [found, near]
     gaps = missingness(whole, names, owners, set_parts(schema))
     told = measures(all_found, _counts(gaps.names, pairs.names, schema, rare), people, paper)
     shown = {(m.name, m.form): m for m in told}

@@ -302,13 +302,12 @@ def learn(
     config = replace(train_config(*tokens.shape, seed, steps), early_stop=early_stop)
     shown, trained = tokens < 0 if shown is None else shown, {}
     key = training_key(tokens, residuals, shown, owners, config, model.schedule)
-    parts = watched_rows(owners, held.numpy(), seed)
-    known, numbers = ([(tokens[r], x[r]) for r in parts] for x in (shown, residuals))
+    some = watched_rows(owners, held.numpy(), seed)
+    known, numbers = ([(tokens[r], x[r]) for r in some] for x in (shown, residuals))
     tasks = {"tokens": token_task(words, model.schedule, *known)}
     if model.residual_net is not None:
         tasks["residuals"] = residual_task(words, *numbers)
-    record = {"parameters": model.parameters, "size": asdict(size)}
-    began = time.monotonic()
+    record, began = {"parameters": model.parameters, "size": asdict(size)}, time.monotonic()
     for i, (name, task) in enumerate(tasks.items()):
 
         def report(done: float, note: str, i: int = i, name: str = name) -> None:
