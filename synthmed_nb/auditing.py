@@ -22,6 +22,7 @@ from .disclosure import Copies, Found, find_copies, near_edge
 from .faces import Progress, cell, html_table, tells
 from .flat_codes import check_drawn, flat
 from .groups import Group, find_groups, group_test
+from .histories import history_scores
 from .identifiers import IdentifierClass, scan_identifiers
 from .inference import Inference, infer
 from .membership import Attack, attack_scores, patients_of
@@ -227,10 +228,11 @@ def attack_table(
     """
     reference = real.get("reference")
     scores, isolation = attack(space, sides.records, reference, synthetic, seed=seed)
+    tables = sides.records, reference, synthetic, sides.schema
     if shadows and reference is not None:
-        tables = sides.records, reference, synthetic, sides.schema
         scores = scores | shadow_scores(*tables, shadows=shadows, seed=seed)
     scores = {name: sides.by_patient(score) for name, score in scores.items()}
+    scores = scores | history_scores(*tables, attack, seed)
     features = stacked(np.stack(list(scores.values())))
     return *weigh(sides, scores, "stacked", features, seed), sides.by_patient(isolation)
 

@@ -183,3 +183,29 @@ def test_equal_times_and_too_many_visits_are_said():
         model = Synthesizer(schema, steps=5).fit(long, progress=False)
     drawn = model.sample(20, given={"visits": 2}, progress=False)
     assert drawn.groupby("pid")["day"].diff().dropna().min() >= 0
+
+
+def scattered(means: np.ndarray, start: int, seed: int) -> pd.DataFrame:
+    """Twelve visits each of patients with means of their own, which no single visit tells."""
+    visits = 12
+    noise = np.random.default_rng(seed).normal(0, 2.5, (visits * len(means), means.shape[1]))
+    labs = np.repeat(means, visits, axis=0) + noise
+    table = pd.DataFrame(labs.round(3), columns=[f"lab {i}" for i in range(means.shape[1])])
+    days = pd.to_timedelta(np.tile(np.arange(visits), len(means)), unit="D")
+    who = [f"P{i:05d}" for i in np.repeat(np.arange(len(means)), visits) + start]
+    return table.assign(who=who, day=pd.Timestamp("2020-01-01") + days)
+
+
+def test_an_audit_sees_copied_habits():
+    train, holdout, reference, other = np.random.default_rng(2).normal(0, 3, (4, 120, 6))
+    tables = [scattered(m, 1000 * i, i) for i, m in enumerate((train, holdout, reference))]
+    schema = Schema.detect(pd.concat(tables, ignore_index=True), patient="who", time="day")
+    copied = audit(*tables, scattered(train, 5000, 9), schema, progress=False)
+    told = {attack.name: attack for attack in copied.attacks}
+    assert told["history distance ratio"].auc > 0.7 > 0.6 > told["distance ratio"].auc
+    assert copied.verdict == "FLAG" and copied.copies.p_value > 0.01
+    fresh = audit(*tables, scattered(other, 5000, 9), schema, progress=False)
+    assert fresh.verdict != "FLAG"
+    once = [table.drop_duplicates("who") for table in tables]
+    found = audit(*once, scattered(other, 5000, 9), schema, progress=False)
+    assert not [attack for attack in found.attacks if attack.name.startswith("history")]
