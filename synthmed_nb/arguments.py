@@ -246,11 +246,15 @@ def _with_codes(schema: Any, cells: Any) -> Any:
 
 # %% ../nbs/76_arguments.ipynb #given
 def given_values(pairs: list[tuple[str, str]], schema: Any) -> dict[str, Any] | None:
-    """Values of `--given`, in the type of their column."""
-    from synthmed_nb.schema import InputError
+    """Values of `--given`, in the type of their column; `visits`: how many a patient has."""
+    from synthmed_nb.schema import Column, InputError
 
     given: dict[str, Any] = {}
+    count = dict(kind="numeric", role="feature", dtype="int64", reason="a count", missing=False)
     for name, text in pairs:
+        if name == "visits" and schema.patient is not None and name not in schema.modelled:
+            given[name] = _wish(text, Column(name=name, **count))
+            continue
         if name not in schema.modelled:
             raise InputError(
                 "--given names a column that the model does not have:",

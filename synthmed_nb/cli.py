@@ -117,9 +117,9 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
 def _sample(args: argparse.Namespace) -> int:
     """Draw synthetic rows from MODEL.
 
-    --given sex=F, age=65..80 or ward=A|B says what all rows have; --balance draws as many rows for
-    each value of a column. The table is not audited: see `synthmed audit`, or let `synthmed run`
-    do it all.
+    --given sex=F, age=65..80 or ward=A|B says what all rows have, visits=3 how many visits a
+    patient has; --balance draws as many rows for each value of a column. The table is not
+    audited: see `synthmed audit`, or let `synthmed run` do it all.
     """
     from synthmed_nb.runs import Stages
     from synthmed_nb.synthesizer import Synthesizer

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from synthmed_nb import Schema, Synthesizer, audit, evaluate, report
+from synthmed_nb.cli import main
 from synthmed_nb.schema import DataNote, InputError
 from synthmed_nb.visit_fidelity import visit_fidelity
 from synthmed_nb.visits import MOST_VISITS
@@ -107,6 +108,13 @@ def test_what_is_asked_of_patients(model):
     assert all("E11" in codes for codes in ill["dx"])
     with pytest.raises(InputError, match="'ward'.*the same in all visits"):
         model.sample(60, balance="ward", progress=False)
+
+
+def test_the_command_line_asks_for_numbers_of_visits(model, tmp_path):
+    model.save(tmp_path / "model")
+    words = ["sample", tmp_path / "model", "--rows", 30, "--out", tmp_path / "out.csv"]
+    assert main([str(word) for word in (*words, "--given", "visits=2..3")]) in (0, None)
+    assert set(pd.read_csv(tmp_path / "out.csv")["pid"].value_counts()) == {2, 3}
 
 
 def test_gaps_are_filled_for_the_whole_patient(table, model):
